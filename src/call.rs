@@ -1,0 +1,34 @@
+//! What walks through the house: one call, room by room.
+//!
+//! `Accepted → Identified → Understood → Permitted → Armed → Answered`. Each state owns the one
+//! before it, has private fields, and can only be made from it; so a room that takes `Armed`
+//! cannot be reached by a call that skipped a door. Types that more than one room reads live
+//! here, because rooms do not import each other.
+
+mod account;
+mod body;
+mod caller;
+mod decision;
+mod head;
+mod host;
+mod id;
+mod intent;
+mod lease;
+mod path;
+mod state;
+mod task;
+
+pub use account::{Account, Outcome, Recorder};
+pub use body::{Body, BodyError};
+pub use caller::{Caller, How, Listener};
+pub use decision::{Decision, LimitRule, Verdict, Window};
+pub use head::{Destination, Head, Scheme};
+pub use host::{Host, HostError};
+pub use id::{DecisionId, TaskId};
+pub use intent::{Effect, ErrorForm, Intent, Label, Operation, Param, Params, Provider, UNKNOWN_HOST};
+pub use lease::{Inject, Lease};
+pub use path::{Path, PathError};
+pub use state::{Accepted, Armed, Identified, Permitted, Understood};
+pub use task::{AgentRef, Labels, Link, LinkKind, Mode, Principal, Task};
+
+pub use crate::decide::Permit;

@@ -1,0 +1,58 @@
+use std::sync::Arc;
+
+use crate::refusal::Reason;
+
+use super::Label;
+
+/// The three answers a policy can give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    Allow,
+    Deny,
+    /// A human must approve.
+    Ask,
+}
+
+impl Verdict {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Ask => "ask",
+        }
+    }
+}
+
+/// A count that the call must fit in, reserved before it is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LimitRule {
+    pub key: Box<str>,
+    pub max: u64,
+    pub window: Window,
+}
+
+/// Over what a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Window {
+    Task,
+    /// Seconds; the count restarts when they have passed since its first call.
+    Seconds(u64),
+}
+
+/// What the policies said of one call, all its intents together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    pub verdict: Verdict,
+    /// Why, when the verdict is not `allow`: the reason code of the refusal.
+    pub code: Option<Reason>,
+    /// In words, for the agent, its model and its author.
+    pub reasons: Vec<Box<str>>,
+    /// Labels the task gets before the first byte of the answer.
+    pub labels: Vec<Label>,
+    pub limits: Vec<LimitRule>,
+    /// The credential that the matching grant names.
+    pub credential: Option<Arc<str>>,
+    pub approval: Option<serde_json::Value>,
+    pub scope: Option<serde_json::Value>,
+}

@@ -1,0 +1,197 @@
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::{Account, Body, Caller, Decision, Destination, Head, Intent, Lease, Permit, Provider};
+
+/// A request read from the wire, with one reading, and an account that will be closed.
+#[derive(Debug)]
+pub struct Accepted {
+    head: Head,
+    account: Account,
+}
+
+/// … of which it is known who calls, and for whom.
+#[derive(Debug)]
+pub struct Identified {
+    accepted: Accepted,
+    caller: Caller,
+}
+
+/// … of which it is known what it asks for. Holds the very body that was read.
+#[derive(Debug)]
+pub struct Understood {
+    identified: Identified,
+    intents: SmallVec<[Intent; 1]>,
+    provider: Option<Arc<Provider>>,
+    body: Body,
+}
+
+/// … which was allowed.
+#[derive(Debug)]
+pub struct Permitted {
+    understood: Understood,
+    decision: Arc<Decision>,
+    permit: Permit,
+}
+
+/// … which has what it needs to be sent. The only thing that `forward` takes.
+#[derive(Debug)]
+pub struct Armed {
+    permitted: Permitted,
+    lease: Option<Lease>,
+}
+
+impl Accepted {
+    #[must_use]
+    pub fn new(head: Head, account: Account) -> Self {
+        Self { head, account }
+    }
+
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    #[must_use]
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    pub fn account_mut(&mut self) -> &mut Account {
+        &mut self.account
+    }
+
+    #[must_use]
+    pub fn identified(self, caller: Caller) -> Identified {
+        Identified { accepted: self, caller }
+    }
+}
+
+impl Identified {
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        &self.accepted.head
+    }
+
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    #[must_use]
+    pub fn accepted(&self) -> &Accepted {
+        &self.accepted
+    }
+
+    #[must_use]
+    pub fn into_accepted(self) -> Accepted {
+        self.accepted
+    }
+
+    #[must_use]
+    pub fn understood(self, intents: SmallVec<[Intent; 1]>, provider: Option<Arc<Provider>>, body: Body) -> Understood {
+        Understood { identified: self, intents, provider, body }
+    }
+}
+
+impl Understood {
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        self.identified.head()
+    }
+
+    #[must_use]
+    pub fn to(&self) -> &Destination {
+        &self.identified.accepted.head.to
+    }
+
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.identified.caller
+    }
+
+    /// What is asked for; never empty.
+    #[must_use]
+    pub fn intents(&self) -> &[Intent] {
+        &self.intents
+    }
+
+    #[must_use]
+    pub fn provider(&self) -> Option<&Arc<Provider>> {
+        self.provider.as_ref()
+    }
+
+    #[must_use]
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
+    #[must_use]
+    pub fn into_accepted(self) -> Accepted {
+        self.identified.accepted
+    }
+
+    #[must_use]
+    pub fn account(&self) -> &Account {
+        &self.identified.accepted.account
+    }
+
+    #[must_use]
+    pub fn permitted(self, decision: Arc<Decision>, permit: Permit) -> Permitted {
+        Permitted { understood: self, decision, permit }
+    }
+}
+
+impl Permitted {
+    #[must_use]
+    pub fn understood(&self) -> &Understood {
+        &self.understood
+    }
+
+    #[must_use]
+    pub fn decision(&self) -> &Arc<Decision> {
+        &self.decision
+    }
+
+    #[must_use]
+    pub fn permit(&self) -> &Permit {
+        &self.permit
+    }
+
+    #[must_use]
+    pub fn into_accepted(self) -> Accepted {
+        self.understood.into_accepted()
+    }
+
+    #[must_use]
+    pub fn armed(self, lease: Option<Lease>) -> Armed {
+        Armed { permitted: self, lease }
+    }
+}
+
+impl Armed {
+    #[must_use]
+    pub fn permitted(&self) -> &Permitted {
+        &self.permitted
+    }
+
+    #[must_use]
+    pub fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
+    }
+
+    #[must_use]
+    pub fn into_accepted(self) -> Accepted {
+        self.permitted.into_accepted()
+    }
+
+    /// Takes the call apart to send it: the head and body judged, the permit, the lease, the account.
+    #[must_use]
+    pub fn into_parts(self) -> (Head, Body, Permit, Option<Lease>, Account) {
+        let Permitted { understood, permit, .. } = self.permitted;
+        let Understood { identified, body, .. } = understood;
+        let Accepted { head, account } = identified.accepted;
+        (head, body, permit, self.lease, account)
+    }
+}

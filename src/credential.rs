@@ -1,0 +1,1 @@
+//! Room 6 Permit → Lease → what is injected.

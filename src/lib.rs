@@ -1,0 +1,21 @@
+//! Remit: the proxy that decides, call by call, what an AI agent may do.
+//!
+//! One folder per room, in the order a call meets them; `docs/architecture.md` walks a call
+//! through. Rooms do not import each other: types that cross rooms live in [`call`], only
+//! `enforce` knows the order, only `app` builds things.
+
+pub mod audit;
+pub mod authority;
+pub mod call;
+pub mod cli;
+pub mod config;
+pub mod credential;
+pub mod decide;
+pub mod forward;
+pub mod identify;
+pub mod intent;
+pub mod listen;
+pub mod problem;
+pub mod refusal;
+pub mod secret;
+pub mod tls;

@@ -1,0 +1,1 @@
+//! Room 1 sockets, CONNECT, limits, drain.

@@ -1,0 +1,1 @@
+//! Room 2 CA, leaf certificates, agent-side and upstream TLS.
