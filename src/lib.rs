@@ -8,6 +8,7 @@ pub mod audit;
 pub mod authority;
 pub mod call;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod credential;
 pub mod decide;

@@ -1,0 +1,115 @@
+use std::{io, time::Duration};
+
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split},
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    call::{Account, Armed},
+    refusal::{Reason, Refusal},
+};
+
+use super::Forward;
+
+/// Size of the buffer for one direction.
+const BUFFER: usize = 16 << 10;
+
+impl Forward {
+    /// Opens a connection for a tunnelled host, whose bytes are not opened.
+    ///
+    /// # Errors
+    /// As sending a call does; the account comes back with either.
+    pub async fn tunnel(&self, armed: Armed) -> (Account, Result<Tunnel, Refusal>) {
+        let (head, _, permit, _, account) = armed.into_parts();
+        let ended = permit.task().ended.clone();
+        let opened = tokio::select! {
+            biased;
+            () = ended.cancelled() => Err(Refusal::new(Reason::TaskEnded, "the task ended while upstream was being connected")),
+            opened = self.0.dialer.open_raw(permit, &head.to) => opened,
+        };
+        let idle = self.0.timeouts.idle;
+        (account, opened.map(|(tcp, _spent)| Tunnel { tcp, ended, idle }))
+    }
+
+    /// Passes bytes both ways after an upgrade, until one side is done, the task ends or nothing
+    /// comes for `timeouts.idle`.
+    pub async fn splice(&self, agent: Upgraded, upstream: Upgraded, ended: CancellationToken, account: Account) {
+        pass(TokioIo::new(agent), TokioIo::new(upstream), ended, self.0.timeouts.idle, account).await;
+    }
+}
+
+/// An open connection to a tunnelled host.
+#[derive(Debug)]
+pub struct Tunnel {
+    tcp: tokio::net::TcpStream,
+    ended: CancellationToken,
+    idle: Duration,
+}
+
+impl Tunnel {
+    /// Passes bytes both ways.
+    pub async fn pass<A: AsyncRead + AsyncWrite + Unpin>(self, agent: A, account: Account) {
+        pass(agent, self.tcp, self.ended, self.idle, account).await;
+    }
+}
+
+async fn pass<A, B>(agent: A, upstream: B, ended: CancellationToken, idle: Duration, mut account: Account)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut agent_in, mut agent_out) = split(agent);
+    let (mut upstream_in, mut upstream_out) = split(upstream);
+    let (mut up, mut down) = (0, 0);
+    let last = Mutex::new(Instant::now());
+    let both = async {
+        tokio::join!(
+            copy(&mut agent_in, &mut upstream_out, idle, &last, &mut up),
+            copy(&mut upstream_in, &mut agent_out, idle, &last, &mut down)
+        )
+    };
+    let ends = tokio::select! {
+        biased;
+        () = ended.cancelled() => Err(Some(Reason::TaskEnded)),
+        ends = both => match ends {
+            (Ok(()), Ok(())) => Ok(()),
+            (Err(e), _) | (_, Err(e)) if e.kind() == io::ErrorKind::TimedOut => Err(Some(Reason::UpstreamTimeout)),
+            _ => Err(None),
+        },
+    };
+    account.outcome.bytes_up = up;
+    account.outcome.bytes_down = down;
+    account.outcome.complete = ends.is_ok();
+    account.outcome.reason = ends.err().flatten();
+}
+
+/// Copies one direction; silence counts only when the other direction is silent too.
+async fn copy<R, W>(from: &mut R, to: &mut W, idle: Duration, last: &Mutex<Instant>, count: &mut u64) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let due = *last.lock() + idle;
+        let n = match timeout_at(due, from.read(&mut buffer)).await {
+            Ok(n) => n?,
+            Err(_) if *last.lock() + idle > due => continue,
+            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+        };
+        *last.lock() = Instant::now();
+        if n == 0 {
+            return to.shutdown().await;
+        }
+        timeout_at(Instant::now() + idle, to.write_all(buffer.get(..n).unwrap_or_default()))
+            .await
+            .map_err(|_| io::ErrorKind::TimedOut)??;
+        to.flush().await?;
+        *count += n as u64;
+    }
+}
