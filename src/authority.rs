@@ -71,3 +71,8 @@ impl TaskEvents for NoEvents {
 
     fn ended(&self, _: &Task, _: End) {}
 }
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;

@@ -114,11 +114,15 @@ pub(super) fn reserve(task: &Arc<Counters>, agent: &Arc<Counters>, rules: &[Limi
         let Some(table) = (if in_task { of_task.as_deref_mut() } else { of_agent.as_deref_mut() }) else { continue };
         match table.take(rule, now) {
             Ok((slot, stretch)) => taken.push(Taken { of_task: in_task, slot, stretch }),
-            Err(why) => {
-                let asked = rules.iter().filter(|r| r.key == rule.key && r.window == rule.window).count();
-                // What not even a fresh count would let pass, time does not restore.
-                let why = if asked as u64 > rule.max { why.lasting() } else { why };
-                short = Some(why.worse(short));
+            Err(why) => short = Some(why.lasting_if(more_than_ever(rules, rule)).worse(short)),
+        }
+    }
+    // Several rules may share a count: what all of them took must fit in each.
+    if rules.len() > 1 && short.is_none() {
+        for (rule, t) in rules.iter().zip(&taken) {
+            let table = if t.of_task { of_task.as_deref() } else { of_agent.as_deref() };
+            if let Some(count) = table.and_then(|table| table.counts.get(t.slot)).filter(|c| c.used > rule.max) {
+                short = Some(Short::spent(rule, count.left(now)).lasting_if(more_than_ever(rules, rule)).worse(short));
             }
         }
     }
@@ -135,6 +139,11 @@ pub(super) fn reserve(task: &Arc<Counters>, agent: &Arc<Counters>, rules: &[Limi
     Ok(Reservation { task, agent, taken, sent: AtomicBool::new(false) })
 }
 
+/// Whether a call asks more of a count than even a fresh one would let pass: time restores nothing.
+fn more_than_ever(rules: &[LimitRule], rule: &LimitRule) -> bool {
+    rules.iter().filter(|r| r.key == rule.key && r.window == rule.window).count() as u64 > rule.max
+}
+
 impl Table {
     /// Takes one; answers the slot and its stretch.
     fn take(&mut self, rule: &LimitRule, now: Instant) -> Result<(usize, u64), Short> {
@@ -145,13 +154,13 @@ impl Table {
         };
         let next = self.stretches;
         let Some(count) = self.counts.get_mut(slot) else { return Err(Short::spent(rule, None)) };
-        if count.is_over(now) {
+        // A window begins with the first call that counts, not with one that was given back.
+        if count.used == 0 || count.is_over(now) {
             (count.used, count.since, count.stretch) = (0, now, next);
             self.stretches += 1;
         }
         if count.used >= rule.max {
-            let restored = count.ends().map(|end| end.saturating_duration_since(now));
-            return Err(Short::spent(rule, restored));
+            return Err(Short::spent(rule, count.left(now)));
         }
         count.used += 1;
         Ok((slot, count.stretch))
@@ -206,6 +215,11 @@ impl Count {
         }
     }
 
+    /// How long until time restores it.
+    fn left(&self, now: Instant) -> Option<Duration> {
+        self.ends().map(|end| end.saturating_duration_since(now))
+    }
+
     fn is_over(&self, now: Instant) -> bool {
         self.ends().is_some_and(|end| now >= end)
     }
@@ -230,8 +244,8 @@ impl Short {
         Self { detail: format!("the limit `{}` cannot be counted: {MOST_KEYS} other limits are", rule.key), restored: None }
     }
 
-    fn lasting(self) -> Self {
-        Self { restored: None, ..self }
+    fn lasting_if(self, lasting: bool) -> Self {
+        Self { restored: self.restored.filter(|_| !lasting), ..self }
     }
 
     /// The one that keeps the call from passing for longer.
