@@ -4,6 +4,7 @@
 //! through. Rooms do not import each other: types that cross rooms live in [`call`], only
 //! `enforce` knows the order, only `app` builds things.
 
+pub mod admin;
 pub mod audit;
 pub mod authority;
 pub mod call;
@@ -16,6 +17,7 @@ pub mod forward;
 pub mod identify;
 pub mod intent;
 pub mod listen;
+pub mod metrics;
 pub mod problem;
 pub mod refusal;
 pub mod secret;

@@ -1,0 +1,1 @@
+//! What Remit counts.
