@@ -1,1 +1,72 @@
 //! The command line: one file per command.
+//!
+//! Exit codes: 0 ok, 1 the answer is no, 2 usage, 3 could not do it; `run` exits with its command's.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub mod agents;
+pub mod audit;
+pub mod check;
+mod control;
+pub mod demo;
+pub mod explain;
+pub mod init;
+pub mod intents;
+pub mod policy;
+pub mod run;
+pub mod serve;
+pub mod task;
+
+/// The proxy that decides, call by call, what an AI agent may do.
+#[derive(Debug, Parser)]
+#[command(name = "remit", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Run(run::Args),
+    Serve(serve::Args),
+    Check(check::Args),
+    Explain(explain::Args),
+    Intents(intents::Args),
+    Policy(policy::Args),
+    Task(task::Args),
+    Agents(agents::Args),
+    Audit(audit::Args),
+    Init(init::Args),
+}
+
+/// Parses the arguments and runs the command.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Demo(args) => demo::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Serve(args) => serve::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Intents(args) => intents::run(args),
+        Command::Policy(args) => policy::run(args),
+        Command::Task(args) => task::run(args),
+        Command::Agents(args) => agents::run(args),
+        Command::Audit(args) => audit::run(args),
+        Command::Init(args) => init::run(args),
+    }
+}
+
+/// The answer is no.
+pub(crate) const NO: u8 = 1;
+/// It could not be done.
+pub(crate) const COULD_NOT: u8 = 3;
+
+/// Prints an error as every command does, and answers its exit code.
+pub(crate) fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::from(code)
+}

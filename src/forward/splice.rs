@@ -1,5 +1,6 @@
 use std::{io, time::Duration};
 
+use bytes::{Bytes, BytesMut};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -36,10 +37,17 @@ impl Forward {
         (account, opened.map(|(tcp, _spent)| Tunnel { tcp, ended, idle }))
     }
 
-    /// Passes bytes both ways after an upgrade, until one side is done, the task ends or nothing
-    /// comes for `timeouts.idle`.
-    pub async fn splice(&self, agent: Upgraded, upstream: Upgraded, ended: CancellationToken, account: Account) {
-        pass(TokioIo::new(agent), TokioIo::new(upstream), ended, self.0.timeouts.idle, account).await;
+    /// Passes bytes both ways after an upgrade, until both sides are done, the task ends or nothing
+    /// comes for `timeouts.idle`. What goes to the agent passes through `clean`.
+    pub async fn splice(
+        &self,
+        agent: Upgraded,
+        upstream: Upgraded,
+        clean: impl FnMut(Bytes) -> Bytes,
+        ended: CancellationToken,
+        account: Account,
+    ) {
+        pass(TokioIo::new(agent), TokioIo::new(upstream), clean, ended, self.0.timeouts.idle, account).await;
     }
 }
 
@@ -54,14 +62,15 @@ pub struct Tunnel {
 impl Tunnel {
     /// Passes bytes both ways.
     pub async fn pass<A: AsyncRead + AsyncWrite + Unpin>(self, agent: A, account: Account) {
-        pass(agent, self.tcp, self.ended, self.idle, account).await;
+        pass(agent, self.tcp, |bytes| bytes, self.ended, self.idle, account).await;
     }
 }
 
-async fn pass<A, B>(agent: A, upstream: B, ended: CancellationToken, idle: Duration, mut account: Account)
+async fn pass<A, B, C>(agent: A, upstream: B, mut clean: C, ended: CancellationToken, idle: Duration, mut account: Account)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
+    C: FnMut(Bytes) -> Bytes,
 {
     let (mut agent_in, mut agent_out) = split(agent);
     let (mut upstream_in, mut upstream_out) = split(upstream);
@@ -89,15 +98,17 @@ where
 }
 
 /// Copies one direction; silence counts only when the other direction is silent too.
-async fn copy<R, W>(from: &mut R, to: &mut W, idle: Duration, last: &Mutex<Instant>, count: &mut u64) -> io::Result<()>
+async fn copy<R, W, C>(from: &mut R, to: &mut W, mut clean: C, idle: Duration, last: &Mutex<Instant>, count: &mut u64) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
+    C: FnMut(Bytes) -> Bytes,
 {
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = BytesMut::new();
     loop {
         let due = *last.lock() + idle;
-        let n = match timeout_at(due, from.read(&mut buffer)).await {
+        buffer.reserve(BUFFER);
+        let n = match timeout_at(due, from.read_buf(&mut buffer)).await {
             Ok(n) => n?,
             Err(_) if *last.lock() + idle > due => continue,
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
@@ -106,7 +117,8 @@ where
         if n == 0 {
             return to.shutdown().await;
         }
-        timeout_at(Instant::now() + idle, to.write_all(buffer.get(..n).unwrap_or_default()))
+        let bytes = clean(buffer.split().freeze());
+        timeout_at(Instant::now() + idle, to.write_all(&bytes))
             .await
             .map_err(|_| io::ErrorKind::TimedOut)??;
         to.flush().await?;
