@@ -112,6 +112,9 @@ impl Asked {
                 return Err(why);
             }
         }
+        if self.limit.is_some() && fits.len() > 1 {
+            return Err("limit: this lies in several grants of the workflow, and would count in each: write one for each".to_string());
+        }
         Ok(fits.into_iter().map(|(grant, patterns)| self.written_out(grant, &patterns)).collect())
     }
 

@@ -61,6 +61,7 @@ fn what_is_wider_or_not_understood_is_refused_by_name() {
         (json!({"effects": ["everything"]}), "everything"),
         (json!({"where": {"repo": []}}), "`repo`"),
         (json!({"intents": ["slack.chat.post"], "limit": {"calls": 3, "per": "1h"}}), "1h"),
+        (json!({"where": {"repo": "web"}, "limit": {"calls": 3}}), "several"),
         (json!("github.*"), "grants[0]"),
     ] {
         let refusal = narrow(&triage(), &[asked.clone()]).expect_err(&asked.to_string());
