@@ -1,5 +1,7 @@
 //! What a user gets wrong is named: file, line, key, and what to write instead.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // a test that cannot go on fails
+
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -159,7 +159,7 @@ fn unmatched(place: &GrantPlace<'_>, covered: &[&OperationFacts<'_>]) -> Vec<Pro
         return problems;
     }
     for (name, _) in &place.grant.constraints {
-        if covered.iter().any(|o| o.params.iter().any(|p| *p == &**name)) {
+        if covered.iter().any(|o| o.params.contains(&&**name)) {
             continue;
         }
         let mut known: Vec<&str> = covered.iter().flat_map(|o| o.params.iter().copied()).collect();
