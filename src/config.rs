@@ -9,6 +9,7 @@ mod credentials;
 mod cross;
 mod files;
 mod load;
+mod locate;
 mod node;
 mod read;
 mod registry;

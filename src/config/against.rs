@@ -2,8 +2,11 @@
 
 use crate::{
     call::{Effect, Label, UNKNOWN_HOST},
-    config::{GrantSpec, RegistrySpec, WorkflowSpec, read::shown},
-    problem::{Problem, Problems, nearest},
+    config::{
+        GrantSpec, RegistrySpec, WorkflowSpec,
+        read::{bounded, near, shown},
+    },
+    problem::{Problem, Problems},
 };
 
 /// What a check of grants needs of one operation of the catalog.
@@ -41,7 +44,7 @@ impl RegistrySpec {
                 problems.extend(check(&place, &sorted));
             }
         }
-        if problems.is_empty() { Ok(()) } else { Err(Problems(super::read::bounded(problems))) }
+        if problems.is_empty() { Ok(()) } else { Err(Problems(bounded(problems))) }
     }
 }
 
@@ -76,7 +79,7 @@ fn check(place: &GrantPlace<'_>, sorted: &[&OperationFacts<'_>]) -> Vec<Problem>
         if is_unknown(intent, sorted) {
             unknown = true;
         } else if matching.is_empty() {
-            problems.push(place.problem("intents", format!("no operation is `{}`", shown(intent)), near(intent, sorted)));
+            problems.push(place.problem("intents", format!("no operation is `{}`", shown(intent)), nearest_intent(intent, sorted)));
         } else if covered.len() == before {
             problems.push(empty(place, intent, matching));
         }
@@ -111,16 +114,16 @@ fn is_unknown(intent: &str, sorted: &[&OperationFacts<'_>]) -> bool {
     }
 }
 
-fn near(intent: &str, sorted: &[&OperationFacts<'_>]) -> String {
+fn nearest_intent(intent: &str, sorted: &[&OperationFacts<'_>]) -> String {
     let ids = sorted.iter().map(|o| o.id);
     let found = match intent.strip_suffix('*') {
-        None => nearest(intent, ids).map(str::to_string),
+        None => near(intent, ids).map(str::to_string),
         Some(prefix) => {
             // the groups and providers a prefix could have meant
             let wanted = prefix.strip_suffix('.').unwrap_or(prefix);
             let depth = wanted.matches('.').count() + 1;
             let stems = ids.filter_map(|id| id.match_indices('.').nth(depth - 1).and_then(|(at, _)| id.get(..at)));
-            nearest(wanted, stems).map(|stem| format!("{stem}.*"))
+            near(wanted, stems).map(|stem| format!("{stem}.*"))
         }
     };
     match found {
@@ -156,13 +159,13 @@ fn unmatched(place: &GrantPlace<'_>, covered: &[&OperationFacts<'_>]) -> Vec<Pro
         return problems;
     }
     for (name, _) in &place.grant.constraints {
-        if covered.iter().any(|o| o.params.iter().any(|p| *p == &**name)) {
+        if covered.iter().any(|o| o.params.contains(&&**name)) {
             continue;
         }
         let mut known: Vec<&str> = covered.iter().flat_map(|o| o.params.iter().copied()).collect();
         known.sort_unstable();
         known.dedup();
-        let help = match nearest(name, known.iter().copied()) {
+        let help = match near(name, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None if known.is_empty() => "they have no parameters; remove it".to_string(),
             None => format!("they have {}", known.iter().take(12).map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ")),

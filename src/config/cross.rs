@@ -1,6 +1,7 @@
 //! Checks of names across files: everything that is referred to exists, once.
 
 use std::{
+    cell::Cell,
     collections::{HashMap, HashSet},
     sync::Arc,
 };
@@ -8,7 +9,7 @@ use std::{
 use crate::{
     config::{
         credentials::RawCredential,
-        read::{Ref, shown, suggestion},
+        read::{MAX_PROBLEMS, Ref, shown, suggestion},
         registry::{RawAgent, RawRegistry},
         sections::RawAmbient,
     },
@@ -69,11 +70,13 @@ fn unbound(agents: &[RawAgent], ambient: &RawAmbient) -> Option<Problem> {
 struct Names<'a> {
     what: &'static str,
     set: HashSet<&'a str>,
+    /// Suggestions that are still looked for: one compares with every name.
+    searches: Cell<usize>,
 }
 
 impl<'a> Names<'a> {
     fn new(what: &'static str, names: impl Iterator<Item = &'a Ref>) -> Self {
-        Self { what, set: names.map(|r| &*r.name).collect() }
+        Self { what, set: names.map(|r| &*r.name).collect(), searches: Cell::new(MAX_PROBLEMS) }
     }
 
     /// The problem with a reference to what is not defined.
@@ -81,13 +84,16 @@ impl<'a> Names<'a> {
         if self.set.contains(&*to.name) {
             return None;
         }
+        let problem = to.spot.problem(format!("no {} `{}` is defined", self.what, shown(&to.name)));
+        let Some(left) = self.searches.get().checked_sub(1) else { return Some(problem) };
+        self.searches.set(left);
         let mut known: Vec<&str> = self.set.iter().copied().collect();
         known.sort_unstable();
         let help = match known.len() {
             0 => format!("no {} is defined", self.what),
             _ => few(suggestion(&to.name, &known), self.what, known.len()),
         };
-        Some(to.spot.problem(format!("no {} `{}` is defined", self.what, shown(&to.name))).help(help))
+        Some(problem.help(help))
     }
 }
 
@@ -149,5 +155,8 @@ fn cycle(agents: &[RawAgent], path: &[(usize, usize)], first: usize, closing: &R
     let names = path.iter().skip_while(|(at, _)| *at != first).filter_map(|(at, _)| agents.get(*at)).map(|a| &*a.id.name);
     let mut way: Vec<&str> = names.collect();
     way.push(&closing.name);
+    if way.len() > 12 {
+        way.splice(6..way.len() - 5, ["…"]);
+    }
     closing.spot.problem(format!("delegation goes in a circle: {}", way.join(" → "))).help("remove one link of it")
 }

@@ -43,7 +43,7 @@ pub(super) fn named(value: &Value<'_>, watched: &mut Vec<PathBuf>) -> Vec<PathBu
         value.wrong(format!("no file {}", path.display()), "paths are relative to the file they stand in");
         return Vec::new();
     }
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     if folder.to_string_lossy().contains('*') {
         value.wrong("a `*` stands before the last part of the path", "use it in the file's name only, as in registry/*.yaml");
         return Vec::new();

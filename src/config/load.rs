@@ -27,7 +27,7 @@ impl Config {
     /// Everything that is wrong in any of them, with its place.
     pub fn load(path: &Path) -> Result<Self, Problems> {
         let text = files::read(path).map_err(|why| Problem::new(format!("cannot be read: {why}")).at(path, None))?;
-        Self::parse(&text, path.parent().unwrap_or(Path::new("")), path)
+        Self::parse(&text, path.parent().unwrap_or_else(|| Path::new("")), path)
     }
 
     /// Reads a config from its text. `base` is what its relative paths are relative to, `name` the file that problems name.
@@ -127,7 +127,7 @@ const MAIN: [&str; 16] = [
 impl Loader {
     /// Reads `remit.yaml` and what it names.
     fn main(&mut self, text: &str, base: &Path, name: &Path) -> Option<Config> {
-        let source = Source::new(name, base);
+        let source = Source::new(text, name, base);
         let node = self.tree(text, &source.file)?;
         let root = Value::root(&source, &node);
         let mut others: Vec<(PathBuf, Contents)> = Vec::new();
@@ -193,7 +193,7 @@ impl Loader {
                 return self.problems.push(Problem::new(format!("cannot be read: {why}")).at(path, None));
             }
         };
-        let source = Source::new(path, path.parent().unwrap_or(Path::new("")));
+        let source = Source::new(&text, path, path.parent().unwrap_or_else(|| Path::new("")));
         let Some(node) = self.tree(&text, &source.file) else { return };
         let root = Value::root(&source, &node);
         match contents {

@@ -22,6 +22,8 @@ const MAX_NODES: usize = 4 << 20;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Node {
     pub(super) line: usize,
+    /// Whether `line` is where it stands, or only near.
+    pub(super) exact: bool,
     pub(super) kind: Kind,
 }
 
@@ -155,13 +157,12 @@ struct Reader<'a, 't> {
 
 impl Reader<'_, '_> {
     fn node<E: Error>(self, kind: Kind) -> Result<Node, E> {
-        let line = self.hint;
-        self.node_at(line, kind)
+        self.node_at(None, kind)
     }
 
-    fn node_at<E: Error>(self, line: usize, kind: Kind) -> Result<Node, E> {
+    fn node_at<E: Error>(self, line: Option<usize>, kind: Kind) -> Result<Node, E> {
         self.state.budget = self.state.budget.checked_sub(1).ok_or_else(|| E::custom(REPEATS))?;
-        Ok(Node { line, kind })
+        Ok(Node { line: line.unwrap_or(self.hint), exact: line.is_some(), kind })
     }
 }
 
@@ -219,7 +220,7 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
     }
 
     fn visit_borrowed_str<E: Error>(self, v: &'de str) -> Result<Node, E> {
-        let line = self.state.lines.of_slice(v).unwrap_or(self.hint);
+        let line = self.state.lines.of_slice(v);
         self.node_at(line, Kind::Text(v.to_string()))
     }
 
@@ -230,7 +231,7 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
             hint = node.line;
             list.push(node);
         }
-        let line = list.first().map_or(self.hint, |n| n.line);
+        let line = list.first().filter(|n| n.exact).map(|n| n.line);
         self.node_at(line, Kind::List(list))
     }
 
@@ -247,7 +248,7 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
             hint = line;
             entries.push(Entry { key, line, value });
         }
-        let line = entries.first().map_or(self.hint, |e| e.line);
+        let line = entries.first().map(|e| e.line);
         self.node_at(line, Kind::Map(entries))
     }
 }

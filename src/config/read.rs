@@ -1,34 +1,41 @@
 //! Reading the tree: every mistake is noted with its place, and reading goes on.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use crate::{
     config::{
-        Place,
+        Place, locate,
         node::{Entry, Kind, Node},
     },
     problem::{Problem, nearest},
 };
 
 /// Problems that are noted before the rest is only counted.
-const MAX_PROBLEMS: usize = 100;
+pub(super) const MAX_PROBLEMS: usize = 100;
+
+/// Values whose line is looked for by reading the file again.
+const MAX_SEARCHES: u8 = 20;
 
 /// One file being read, and what is wrong in it so far.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct Source<'t> {
     pub(super) file: Arc<Path>,
     /// What relative paths in it are relative to.
     pub(super) folder: PathBuf,
+    text: &'t str,
     problems: RefCell<Vec<Problem>>,
+    /// Lines that may still be looked for.
+    searches: Cell<u8>,
 }
 
-impl Source {
-    pub(super) fn new(file: &Path, folder: &Path) -> Self {
-        Self { file: file.into(), folder: folder.to_path_buf(), problems: RefCell::new(Vec::new()) }
+impl<'t> Source<'t> {
+    pub(super) fn new(text: &'t str, file: &Path, folder: &Path) -> Self {
+        let problems = RefCell::new(Vec::new());
+        Self { file: file.into(), folder: folder.to_path_buf(), text, problems, searches: Cell::new(MAX_SEARCHES) }
     }
 
     pub(super) fn note(&self, problem: Problem) {
@@ -76,20 +83,33 @@ pub(super) struct Ref {
 /// One value of the tree with the way that led to it.
 #[derive(Debug, Clone)]
 pub(super) struct Value<'a> {
-    pub(super) source: &'a Source,
+    pub(super) source: &'a Source<'a>,
     pub(super) node: &'a Node,
-    /// The line of the key, which is where a reader looks; of the value itself in a list.
-    line: usize,
+    root: &'a Node,
+    /// The line of the key, which is where a reader looks; None in a list, where the value's own counts.
+    key_line: Option<usize>,
     key: String,
 }
 
 impl<'a> Value<'a> {
-    pub(super) fn root(source: &'a Source, node: &'a Node) -> Self {
-        Self { source, node, line: node.line, key: String::new() }
+    pub(super) fn root(source: &'a Source<'a>, node: &'a Node) -> Self {
+        Self { source, node, root: node, key_line: Some(node.line), key: String::new() }
+    }
+
+    fn line(&self) -> usize {
+        let left = self.source.searches.get();
+        match self.key_line {
+            Some(line) => line,
+            None if self.node.exact || left == 0 => self.node.line,
+            None => {
+                self.source.searches.set(left - 1);
+                locate::line(self.source.text, self.root, self.node).unwrap_or(self.node.line)
+            }
+        }
     }
 
     pub(super) fn spot(&self) -> Spot {
-        Spot { file: Arc::clone(&self.source.file), line: self.line, key: self.key.clone() }
+        Spot { file: Arc::clone(&self.source.file), line: self.line(), key: self.key.clone() }
     }
 
     /// Notes a problem with this value.
@@ -98,7 +118,7 @@ impl<'a> Value<'a> {
     }
 
     fn problem(&self, message: impl Into<String>) -> Problem {
-        let problem = Problem::new(message).at(&*self.source.file, Some(self.line));
+        let problem = Problem::new(message).at(&*self.source.file, Some(self.line()));
         if self.key.is_empty() { problem } else { problem.key(&*self.key) }
     }
 
@@ -188,7 +208,7 @@ impl<'a> Value<'a> {
     }
 
     fn element(&self, index: usize, node: &'a Node) -> Value<'a> {
-        Value { source: self.source, node, line: node.line, key: format!("{}[{index}]", self.key) }
+        Value { node, key_line: None, key: format!("{}[{index}]", self.key), ..*self }
     }
 
     /// The texts of a list.
@@ -209,15 +229,17 @@ impl<'a> Value<'a> {
     fn member(&self, entry: &'a Entry) -> Value<'a> {
         let name = shown(&entry.key);
         let key = if self.key.is_empty() { name } else { format!("{}.{name}", self.key) };
-        Value { source: self.source, node: &entry.value, line: entry.line, key }
+        Value { node: &entry.value, key_line: Some(entry.line), key, ..*self }
     }
 
-    /// The mapping's values by key; notes keys that are not `known`.
+    /// The mapping's values by key; notes keys that are not `known`, and those without a value.
     pub(super) fn fields(&self, known: &[&str]) -> Option<Fields<'a>> {
         let entries = self.entries()?;
         for (key, value) in &entries {
             if !known.contains(key) {
                 value.wrong("unknown key", suggestion(key, known));
+            } else if value.node.kind == Kind::Null {
+                value.wrong("the key has no value", "give it one, or remove the key");
             }
         }
         Some(Fields { whole: self.clone(), entries })
@@ -232,14 +254,9 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The value of a key; a key that stands there without a value is a problem, not a default.
+    /// The value of a key. A key that stands there without one is a problem noted already.
     pub(super) fn optional(&self, key: &str) -> Option<&Value<'a>> {
-        let value = self.entries.iter().find(|(k, _)| *k == key).map(|(_, v)| v)?;
-        if value.node.kind == Kind::Null {
-            value.wrong("the key has no value", "give it one, or remove the key");
-            return None;
-        }
-        Some(value)
+        self.entries.iter().find(|(k, v)| *k == key && v.node.kind != Kind::Null).map(|(_, v)| v)
     }
 
     pub(super) fn has(&self, key: &str) -> bool {
@@ -256,13 +273,22 @@ impl<'a> Fields<'a> {
 
 /// `did you mean …`, or the whole list when nothing is near.
 pub(super) fn suggestion(wrong: &str, known: &[&str]) -> String {
-    match nearest(wrong, known.iter().copied()) {
+    match near(wrong, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None => {
             let names: Vec<String> = known.iter().map(|k| format!("`{k}`")).collect();
             format!("known here: {}", names.join(", "))
         }
     }
+}
+
+/// The name that was meant, if one is near. Only names of about its length are compared, and no endless text.
+pub(super) fn near<'c>(wrong: &str, names: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    if wrong.len() > 128 {
+        return None;
+    }
+    let reach = (wrong.len() / 3).max(2);
+    nearest(wrong, names.into_iter().filter(|n| n.len().abs_diff(wrong.len()) <= reach))
 }
 
 /// A text of the file in a message: one line, no control or bidirectional characters, not endless.

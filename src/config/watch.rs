@@ -102,7 +102,7 @@ impl Look {
         for file in &self.files {
             let real = fs::canonicalize(file).ok();
             for path in [Some(file.as_path()), real.as_deref()].into_iter().flatten() {
-                let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+                let folder = if path.is_dir() { path } else { path.parent().unwrap_or_else(|| Path::new("")) };
                 let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
                 // a folder that is not there yet is noticed by looking now and then
                 let _ = self.notifier.watch(folder, RecursiveMode::NonRecursive);
