@@ -6,6 +6,7 @@ mod reload;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, Readiness},
@@ -96,7 +97,7 @@ fn load_rest(config: &Config) -> Result<Rest, Problems> {
     match (broker, decider) {
         (Some(broker), Some(decider)) if problems.is_empty() => {
             warnings.extend(broker.warnings().iter().cloned());
-            Ok((catalog, Registry::new(&config.registry), decider, broker, warnings))
+            Ok((catalog, Registry::new(&config.registry, config.mode), decider, broker, warnings))
         }
         _ => Err(Problems(problems)),
     }
@@ -109,7 +110,8 @@ fn check_grants(config: &Config, catalog: &Catalog) -> Result<(), Problems> {
         .map(|facts| crate::config::OperationFacts {
             id: &facts.operation().id,
             effect: facts.operation().effect,
-            parameters: facts.parameters().map(|(name, _)| name).collect(),
+            labels: &facts.operation().labels,
+            params: facts.parameters().map(|(name, _)| name).collect(),
         })
         .collect();
     config.registry.check_against(&facts)
@@ -133,7 +135,8 @@ impl App {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Metrics::new().map_err(|e| Problem::new(format!("metrics: {e}")))?;
+        let metrics = Arc::new(metrics);
         let readiness = Readiness::new();
         let audit = Audit::open(&config.audit)?;
         let terminator = terminator(&config)?;
@@ -184,7 +187,9 @@ impl App {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let Self { house, forward, admin, control, readiness, drain, deadline } = self;
         let proxy = forward.as_ref().and_then(|s| s.address().ok());
-        tokio::spawn(house.tasks().clone().sweep());
+        let over = CancellationToken::new();
+        let (tasks, ends) = (house.tasks().clone(), over.clone());
+        tokio::spawn(async move { tasks.sweep_until(ends).await });
         house.rules().broker.watch(|problem| tracing::error!("{problem}"));
         if let Some(listener) = admin {
             tokio::spawn(admin::serve(listener, admin::State::new(house.metrics().clone(), readiness.clone(), house.audit().clone())));
@@ -202,7 +207,10 @@ impl App {
         if dropped > 0 {
             tracing::warn!(dropped, "connections were still open at the end of the drain");
         }
-        house.tasks().end_all();
+        for task in house.tasks().list() {
+            house.tasks().end(&task.id);
+        }
+        over.cancel();
         house.audit().close();
     }
 }

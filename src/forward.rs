@@ -14,7 +14,7 @@ mod stream;
 
 use std::sync::Arc;
 
-pub use body::{Cut, Upstream};
+pub use body::{Cut, Progress, Upstream};
 pub use guard::AddressGuard;
 pub use send::{Reply, Sent};
 

@@ -21,4 +21,8 @@ pub mod metrics;
 pub mod problem;
 pub mod refusal;
 pub mod secret;
+pub mod telemetry;
+mod sys;
+pub mod enforce;
+pub mod app;
 pub mod tls;

@@ -64,13 +64,13 @@ impl Reloader {
                 rules.broker.watch(|problem| tracing::error!("{problem}"));
                 self.house.replace(rules);
                 let ended = self.house.tasks().review(&self.house.rules().registry, Moment::now());
-                self.house.metrics().reloaded(true);
+                self.house.metrics().reload(true);
                 self.house.metrics().policy(&revision);
                 self.house.audit().event("reload", &serde_json::json!({"revision": revision, "tasks_ended": ended}));
                 tracing::info!(revision, ended, "reloaded");
             }
             Ok(Err(problems)) => {
-                self.house.metrics().reloaded(false);
+                self.house.metrics().reload(false);
                 self.house.audit().event("reload_refused", &serde_json::json!({"problems": problems.to_string()}));
                 tracing::error!("not reloaded, the rules before stay in force:\n{problems}");
             }

@@ -65,7 +65,7 @@ impl House {
     ) -> Response<Answer> {
         let Delivered { mut account, lease, reply, brief, task, sent, answered } = delivered;
         self.metrics().upstream(brief.provider(), answered.duration_since(sent));
-        self.metrics().overhead(sent.duration_since(began.instant) + answered.elapsed());
+        self.metrics().overhead.observe((sent.duration_since(began.instant) + answered.elapsed()).as_secs_f64());
         let status = reply.response.status();
         account.outcome.upstream = Some(status.as_u16());
         account.outcome.status = Some(status.as_u16());

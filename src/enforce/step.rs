@@ -2,18 +2,17 @@ use std::{sync::Arc, time::Instant};
 
 use http::Request;
 use hyper::body::{Body as _, Incoming};
-use smallvec::SmallVec;
 
 use crate::{
     audit::DecisionRecord,
     authority::Reservation,
-    call::{Accepted, Account, Armed, Body, Effect, Identified, Lease, Mode, Operation, Permitted, Task, Understood, Verdict},
+    call::{Accepted, Account, Armed, Body, Identified, Lease, Mode, Operation, Permitted, Task, Understood, Verdict},
     clock::Moment,
     credential::{Choice, ask_readable},
     decide::Judged,
     forward::Reply,
     identify::{self, Arrival},
-    intent::Need,
+    intent::{Class, Need},
     listen::Door,
     refusal::{Reason, Refusal},
 };
@@ -96,7 +95,8 @@ impl House {
                 let reading = found.read(head, None)?;
                 return Ok((reading, if body.is_end_stream() { Body::Empty } else { Body::Stream(body) }));
             }
-            Need::Whole { limit } => limit.of(limits),
+            Need::Whole { limit: Class::Default } => limits.body_default,
+            Need::Whole { limit: Class::Llm } => limits.body_llm,
         };
         let read = read::whole(body, &head.headers, limit, self.bodies(), rules.config.timeouts.idle).await?;
         let reading = found.read(head, Some(&read.bytes))?;
@@ -107,7 +107,7 @@ impl House {
     pub(super) async fn decide(&self, rules: &Rules, understood: Understood, now: Moment) -> Step<Permitted> {
         let began = Instant::now();
         let Judged { decision, cached, pass } = rules.decider.judge(&understood, now.instant);
-        self.metrics().decision(cached, began.elapsed());
+        self.metrics().decided(cached, began.elapsed());
         let permit = match pass {
             Ok(permit) => permit,
             Err(refusal) => return Err(self.turn_known(rules, At::Understood(understood, Some((decision, cached))), refusal).await),
@@ -176,8 +176,7 @@ impl House {
             scope: decision.scope.as_ref(),
             own_login: permitted.permit().passes_own_login(),
         };
-        let durability = self.audit().durability_for(strictest(understood));
-        match self.audit().decision(&record, durability).await {
+        match self.audit().decision(&record, self.audit().durability_of(understood.intents())).await {
             Ok(()) => {
                 self.count(understood.intents(), decision.verdict, decision.code);
                 Ok(armed)
@@ -216,7 +215,7 @@ impl House {
 
     pub(super) fn count(&self, intents: &[crate::call::Intent], verdict: Verdict, reason: Option<Reason>) {
         for intent in intents {
-            self.metrics().call(&intent.operation.provider.id, intent.operation.effect, verdict, reason);
+            self.metrics().call(Some(&intent.operation.provider.id), Some(intent.operation.effect), verdict, reason);
         }
     }
 }
@@ -240,10 +239,4 @@ fn refuse_upgrade(understood: &Understood) -> Option<Refusal> {
     let declared = |o: &Operation| o.upgrades.iter().any(|u| **u == *protocol);
     let undeclared = understood.intents().iter().find(|i| !declared(&i.operation))?;
     Some(Refusal::new(Reason::UnknownOperation, format!("{} does not declare an upgrade to {protocol:?}", undeclared.id())))
-}
-
-/// The effect whose record must be the most durable: anything before `read`.
-fn strictest(understood: &Understood) -> Effect {
-    let effects: SmallVec<[Effect; 4]> = understood.intents().iter().map(|i| i.operation.effect).collect();
-    effects.iter().copied().find(|e| *e != Effect::Read).unwrap_or(Effect::Read)
 }

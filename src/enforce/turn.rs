@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, Request, Response, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, header};
 use smallvec::SmallVec;
 
 use crate::{
     audit::{DecisionRecord, Durability},
     call::{
-        Accepted, Account, Armed, Caller, Decision, DecisionId, Destination, ErrorForm, Head, Identified, Intent, Lease, Listener, Mode, Operation, Permitted,
+        Accepted, Account, Armed, Caller, Decision, DecisionId, Destination, ErrorForm, Head, Host, Identified, Intent, Lease, Listener, Mode, Operation, Permitted,
         Provider, Understood, Verdict,
     },
     clock,
@@ -39,6 +39,7 @@ pub(super) struct Brief {
     caller: Option<Caller>,
     operations: SmallVec<[Arc<Operation>; 1]>,
     provider: Option<Arc<Provider>>,
+    host: Option<Host>,
     /// The listener that was asked without a task, which a 407 answers.
     no_task_at: Option<Listener>,
 }
@@ -49,21 +50,21 @@ pub(super) struct Asked {
     pub(super) upgrade: bool,
     pub(super) version: Version,
     method: Method,
-    accept: Option<http::HeaderValue>,
-    content_type: Option<http::HeaderValue>,
-    aws_target: bool,
+    fields: SmallVec<[(HeaderName, HeaderValue); 4]>,
 }
+
+/// The fields that a form of refusal looks at.
+const WORDING: [HeaderName; 4] = [header::ACCEPT, header::CONTENT_TYPE, header::USER_AGENT, HeaderName::from_static("x-amz-target")];
 
 impl Asked {
     pub(super) fn of<B>(request: &Request<B>) -> Self {
-        let headers: &HeaderMap = request.headers();
+        let headers = request.headers();
+        let field = |name: HeaderName| headers.get(&name).map(|value| (name, value.clone()));
         Self {
             upgrade: headers.contains_key(header::UPGRADE),
             version: request.version(),
             method: request.method().clone(),
-            accept: headers.get(header::ACCEPT).cloned(),
-            content_type: headers.get(header::CONTENT_TYPE).cloned(),
-            aws_target: headers.contains_key("x-amz-target"),
+            fields: WORDING.into_iter().filter_map(field).collect(),
         }
     }
 }
@@ -74,12 +75,14 @@ impl Brief {
             caller: Some(understood.caller().clone()),
             operations: understood.intents().iter().map(|i| i.operation.clone()).collect(),
             provider: understood.provider().cloned(),
+            host: Some(understood.to().host.clone()),
             no_task_at: None,
         }
     }
 
-    pub(super) fn provider(&self) -> &str {
-        self.operations.first().map_or("unknown", |o| &o.provider.id)
+    /// The id of the provider that was asked, for the metrics.
+    pub(super) fn provider(&self) -> Option<&Arc<str>> {
+        self.operations.first().map(|o| &o.provider.id)
     }
 }
 
@@ -224,7 +227,7 @@ impl House {
             tracing::error!(%id, reason = %refusal.reason, error = %error.detail, "a refusal could not be recorded");
         }
         if intents.is_empty() {
-            self.metrics().call("unknown", crate::call::Effect::Read, verdict, Some(refusal.reason));
+            self.metrics().call(None, None, verdict, Some(refusal.reason));
         } else {
             self.count(intents, verdict, Some(refusal.reason));
         }
@@ -234,22 +237,20 @@ impl House {
     /// The refusal as the agent's client shows it.
     pub(super) fn refuse(&self, turned: Box<Turned>, asked: &Asked) -> Response<Answer> {
         let Turned { mut account, brief, refusal } = *turned;
-        let intents: SmallVec<[&str; 4]> = brief.operations.iter().map(|o| &*o.id).collect();
-        let task = brief.caller.as_ref().map(|c| &c.task);
-        let context = Context {
-            id: account.outcome.id,
+        let headers: HeaderMap = asked.fields.iter().cloned().collect();
+        let mut context = Context {
             form: brief.provider.as_ref().map_or(ErrorForm::Problem, |p| p.errors),
-            agent: task.map(|t| &*t.agent.id),
-            owner: task.map(|t| &*t.agent.owner),
-            task: task.map(|t| t.id.as_str()),
-            intents: &intents,
-            accept: asked.accept.as_ref(),
-            content_type: asked.content_type.as_ref(),
-            aws_target: asked.aws_target,
+            intents: brief.operations.iter().map(|o| &*o.id).collect(),
             proxy_auth: brief.no_task_at == Some(Listener::Forward),
-            method: &asked.method,
+            method: Some(&asked.method),
             version: asked.version,
+            host: brief.host.as_ref(),
+            headers: Some(&headers),
+            ..Context::new(account.outcome.id)
         };
+        if let Some(caller) = &brief.caller {
+            context = context.with_task(&caller.task);
+        }
         let response = render(&refusal, &context);
         tracing::debug!(id = %account.outcome.id, reason = %refusal.reason, detail = %refusal.detail, "refused");
         account.outcome.status = Some(response.status().as_u16());

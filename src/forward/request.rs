@@ -3,13 +3,11 @@ use http::{
     header::{self, CONNECTION, COOKIE, EXPECT, HOST, TE, UPGRADE},
     uri::{Parts, Scheme as UriScheme},
 };
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use smallvec::SmallVec;
 
 use crate::{
-    call::{Head, Inject, Lease, Permit, Scheme},
+    call::{Head, Lease, Permit, Scheme, is_credential_field},
     refusal::{Reason, Refusal},
-    secret::Secret,
 };
 
 use super::{body::Outbound, pool::Site};
@@ -27,23 +25,25 @@ pub(super) enum Form<'a> {
 
 /// The request that was judged, rebuilt from its parsed form: what is between agent and Remit only
 /// is taken out, the agent's own credentials too unless the permit passes them, and the lease is
-/// put in. `shape` then fits it to a connection.
+/// put in. `prepare` sees the fields of a request that carries an injected credential. `shape` then
+/// fits it to a connection.
 pub(super) fn canonical(
     head: Head,
     body: Outbound,
     permit: &Permit,
     lease: Option<&Lease>,
-    is_credential: fn(&HeaderName) -> bool,
+    prepare: fn(&mut HeaderMap),
 ) -> Result<Request<Outbound>, Refusal> {
     let Head { method, mut path, mut headers, .. } = head;
     let keep_own = permit.passes_own_login();
-    strip(&mut headers, |name| !keep_own && is_credential(name));
-    match lease.map(|l| &l.inject) {
-        Some(Inject::Header(name, value)) => {
-            headers.insert(name.clone(), value.clone());
+    strip(&mut headers, |name| !keep_own && is_credential_field(name));
+    if let Some(lease) = lease {
+        let injected = lease.inject.apply(&mut headers, &path);
+        let injected = injected.map_err(|_| Refusal::new(Reason::CredentialUnavailable, "the query credential cannot stand in a query"))?;
+        path = injected.unwrap_or(path);
+        if lease.scrubber.is_some() {
+            prepare(&mut headers);
         }
-        Some(Inject::Query(name, value)) => path = with_query(&path, name, value)?,
-        Some(Inject::Own) | None => {}
     }
     let mut request = Request::new(body);
     *request.method_mut() = method;
@@ -138,15 +138,6 @@ fn join_cookies(headers: &mut HeaderMap) {
         value.set_sensitive(true);
         headers.insert(COOKIE, value);
     }
-}
-
-fn with_query(path: &crate::call::Path, name: &str, value: &Secret<Box<str>>) -> Result<crate::call::Path, Refusal> {
-    let pair = format!("{}={}", utf8_percent_encode(name, NON_ALPHANUMERIC), utf8_percent_encode(value.expose(), NON_ALPHANUMERIC));
-    let query = match path.query() {
-        Some(query) if !query.is_empty() => format!("{query}&{pair}"),
-        _ => pair,
-    };
-    path.with_query(&query).map_err(|_| Refusal::new(Reason::CredentialUnavailable, "the query credential cannot stand in a query"))
 }
 
 #[cfg(test)]

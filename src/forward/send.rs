@@ -5,7 +5,7 @@ use std::{
     task::Poll,
 };
 
-use http::{HeaderMap, HeaderName, Request, Response, header};
+use http::{HeaderMap, Request, Response, header};
 use hyper::{body::Incoming, client::conn::TrySendError};
 
 use crate::{
@@ -41,7 +41,8 @@ pub struct Reply {
 
 impl Forward {
     /// Sends the call and waits for the head of the answer. Races the end of the task all the way.
-    pub async fn send(&self, armed: Armed, is_credential: fn(&HeaderName) -> bool) -> Sent {
+    /// `prepare` sees the fields of a request that carries an injected credential.
+    pub async fn send(&self, armed: Armed, prepare: fn(&mut HeaderMap)) -> Sent {
         let (mut head, body, permit, lease, mut account) = armed.into_parts();
         note_body(&mut account, &body);
         let token = permit.task().ended.clone();
@@ -51,7 +52,7 @@ impl Forward {
         let exchange = async {
             let site = self.0.pool.site(&head.to)?;
             let upgrade = head.upgrade.take();
-            let request = canonical(head, body, &permit, lease.as_ref(), is_credential)?;
+            let request = canonical(head, body, &permit, lease.as_ref(), prepare)?;
             match upgrade {
                 None => self.exchange(&site, permit, request, &mut left).await,
                 Some(protocol) => self.exchange_upgrade(&site, permit, request, &protocol, &mut left).await,

@@ -78,8 +78,8 @@ where
     let last = Mutex::new(Instant::now());
     let both = async {
         tokio::join!(
-            copy(&mut agent_in, &mut upstream_out, idle, &last, &mut up),
-            copy(&mut upstream_in, &mut agent_out, idle, &last, &mut down)
+            copy(&mut agent_in, &mut upstream_out, |bytes| bytes, idle, &last, &mut up),
+            copy(&mut upstream_in, &mut agent_out, &mut clean, idle, &last, &mut down)
         )
     };
     let ends = tokio::select! {

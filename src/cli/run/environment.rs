@@ -75,8 +75,9 @@ pub(super) fn with_placeholders(mut rules: Rules) -> Result<(Rules, Placeholders
             }
         }
     }
+    let values = found.set.iter().map(|p| &*p.value);
     if let Some(broker) = Arc::get_mut(&mut rules.broker) {
-        broker.know_placeholders(found.set.iter().map(|p| &*p.value));
+        broker.know_placeholders(values);
     }
     Ok((rules, found))
 }
