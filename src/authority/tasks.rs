@@ -162,6 +162,18 @@ impl Tasks {
         self.active.load(Ordering::Relaxed)
     }
 
+    /// How many tasks of each agent have not ended; who has none is not named.
+    #[must_use]
+    pub fn active_by_agent(&self) -> HashMap<Arc<str>, usize> {
+        let mut counts: HashMap<Arc<str>, usize> = HashMap::new();
+        self.by_id.each(|live| {
+            if live.end.get().is_none() {
+                *counts.entry(live.task.agent.id.clone()).or_default() += 1;
+            }
+        });
+        counts
+    }
+
     /// Ends a task now: its next call is refused and what it has open is cut. False when there is
     /// no such task, or it has ended.
     pub fn end(&self, id: &TaskId) -> bool {
