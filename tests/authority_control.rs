@@ -1,5 +1,7 @@
 //! The commands `remit task` and `remit agents` against a control socket.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop")]
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,

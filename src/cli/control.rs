@@ -194,7 +194,7 @@ fn configured(config: &Path) -> Result<PathBuf, Problem> {
         let problem = wrong("names no control socket".into()).key("listen.control");
         return Err(problem.help("add `control: unix:remit.sock` under `listen`"));
     };
-    let beside = config.parent().unwrap_or(Path::new(""));
+    let beside = config.parent().unwrap_or_else(|| Path::new(""));
     Ok(beside.join(without_scheme(Path::new(control))))
 }
 
