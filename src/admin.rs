@@ -7,8 +7,9 @@ mod answer;
 pub mod control;
 mod peer;
 mod ready;
+mod serve;
 
-use std::{fmt, io, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use axum::{
     Router,
@@ -22,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
+use peer::Peer;
+
 pub use ready::{BlockReady, Readiness};
 
 /// What the admin listener shows.
@@ -34,16 +37,13 @@ pub struct Admin {
 }
 
 /// Serves `/metrics`, `/healthz` and `/readyz` until `shutdown`.
-///
-/// # Errors
-/// When the listener breaks.
-pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationToken) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, admin: Admin, shutdown: CancellationToken) {
     let routes = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .with_state(admin);
-    axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    serve::serve(listener, routes, |_| Peer::default(), shutdown).await;
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {

@@ -44,6 +44,10 @@ impl Answer {
         Self { status: StatusCode::METHOD_NOT_ALLOWED, detail: "this path does not take this method".into(), reason: None }
     }
 
+    pub(super) fn too_slow() -> Self {
+        Self { status: StatusCode::REQUEST_TIMEOUT, detail: "the request took too long".into(), reason: None }
+    }
+
     pub(super) fn conflict(detail: impl Into<String>) -> Self {
         Self { status: StatusCode::CONFLICT, detail: detail.into(), reason: None }
     }

@@ -4,7 +4,7 @@ mod socket;
 
 use std::{
     collections::HashMap,
-    fmt, io,
+    fmt,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -49,11 +49,8 @@ pub struct Control {
     pub not_below: Option<u32>,
 }
 
-/// Serves the control API on `socket` until `shutdown`.
-///
-/// # Errors
-/// When the socket breaks.
-pub async fn serve(socket: ControlSocket, control: Control, shutdown: CancellationToken) -> io::Result<()> {
+/// Serves the control API on `socket` until `shutdown`; then the socket is removed.
+pub async fn serve(socket: ControlSocket, control: Control, shutdown: CancellationToken) {
     let routes = Router::new()
         .route("/v1/tasks", get(list_tasks).post(start_task))
         .route("/v1/tasks/{id}", get(show_task).delete(end_task))
@@ -63,8 +60,7 @@ pub async fn serve(socket: ControlSocket, control: Control, shutdown: Cancellati
         .method_not_allowed_fallback(async || Answer::no_such_method())
         .with_state(control);
     let (listener, _removed_at_the_end) = socket.into_parts();
-    let service = routes.into_make_service_with_connect_info::<Peer>();
-    axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    super::serve::serve(listener, routes, Peer::of, shutdown).await;
 }
 
 /// What `POST /v1/tasks` takes.
@@ -90,7 +86,7 @@ impl FromRequestParts<Control> for Asker {
     type Rejection = Answer;
 
     async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Answer> {
-        let peer = parts.extensions.get::<ConnectInfo<Peer>>().map_or(Peer { uid: None, pid: None }, |info| info.0);
+        let peer = parts.extensions.get::<ConnectInfo<Peer>>().map_or_else(Peer::default, |info| info.0);
         let now = control.clock.now();
         let role = Role::of(peer, &parts.headers, &control.tasks, control.not_below, now)?;
         Ok(Self { role, now })

@@ -1,11 +1,7 @@
 use std::{fs, io, sync::Arc};
 
-use axum::{
-    extract::connect_info::Connected,
-    http::{HeaderMap, header::AUTHORIZATION},
-    serve::IncomingStream,
-};
-use tokio::net::{UnixListener, UnixStream};
+use axum::http::{HeaderMap, header::AUTHORIZATION};
+use tokio::net::UnixStream;
 
 use crate::{
     authority::{Found, Tasks},
@@ -16,7 +12,7 @@ use crate::{
 use super::answer::Answer;
 
 /// Who is at the other end of the control socket, as the kernel knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Peer {
     pub(super) uid: Option<u32>,
     pub(super) pid: Option<i32>,
@@ -31,9 +27,9 @@ pub(super) enum Role {
     Handle(Arc<Task>),
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        let cred = stream.io().peer_cred().ok();
+impl Peer {
+    pub(super) fn of(stream: &UnixStream) -> Self {
+        let cred = stream.peer_cred().ok();
         Self { uid: cred.as_ref().map(|c| c.uid()), pid: cred.as_ref().and_then(|c| c.pid()) }
     }
 }

@@ -60,7 +60,25 @@ async fn health_readiness_and_metrics_answer_over_tcp() {
     assert!(scraped.contains("content-type: text/plain; version=0.0.4") && scraped.contains("\nremit_tasks_active 7\n"), "{scraped}");
     assert!(http(address, "/v1/tasks").await.starts_with("HTTP/1.1 404"), "the admin listener controls nothing");
     shutdown.cancel();
-    server.await.unwrap().unwrap();
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn idle_connections_keep_nobody_out_for_long_and_shutdown_cuts_them() {
+    let admin = Admin { metrics: Arc::new(Metrics::new().unwrap()), readiness: Readiness::new(), refresh: Arc::new(|_: &Metrics| ()) };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let server = tokio::spawn(serve(listener, admin, shutdown.clone()));
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        idle.push(TcpStream::connect(address).await.unwrap());
+    }
+    assert!(http(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+    shutdown.cancel();
+    tokio::time::timeout(Duration::from_secs(10), server).await.unwrap().unwrap();
+    for stream in &mut idle {
+        assert!(matches!(stream.read(&mut [0; 1]).await, Ok(0) | Err(_)));
+    }
 }
 
 /// A control API over a socket of its own.
@@ -295,7 +313,7 @@ async fn the_socket_is_the_owners_alone_and_goes_with_the_server() {
     let path = socket_path("file");
     let socket = ControlSocket::bind(&path).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(ControlSocket::bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    assert_eq!(ControlSocket::bind(&path).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
     drop(socket);
     assert!(!path.exists());
 
@@ -306,7 +324,7 @@ async fn the_socket_is_the_owners_alone_and_goes_with_the_server() {
     std::fs::write(&path, "not ours").unwrap();
     drop(socket);
     assert!(path.exists(), "what took its place stays");
-    assert_eq!(ControlSocket::bind(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(ControlSocket::bind(&path).unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
     std::fs::remove_file(&path).unwrap();
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call::{Labels, LimitRule, Link, LinkKind, Principal, Task, TaskId},
+    call::{Labels, LimitRule, Link, LinkKind, Mode, Principal, Task, TaskId},
     clock::{Clock, Moment},
     config::WorkflowSpec,
     refusal::{Reason, Refusal},
@@ -85,8 +85,9 @@ pub(super) struct Live {
     digest: Option<Digest>,
     pub(super) spent: Arc<Counters>,
     windows: Arc<Counters>,
-    /// When what is still open is cut: the deadline, for an ambient task with the drain.
-    cut: Instant,
+    /// When what is still open is cut: the deadline, for an ambient task with the drain; sooner
+    /// when a reload says so. Its key in `ends`, so it changes only under that lock.
+    cut: Mutex<Instant>,
     pub(super) end: OnceLock<End>,
 }
 
@@ -185,12 +186,43 @@ impl Tasks {
         self.finish_where(|task| &*task.agent.id == agent, end)
     }
 
-    /// Ends every task that a new registry no longer supports: its agent may do nothing, or has
-    /// the workflow no more. Called after each reload; answers how many ended.
+    /// Holds every task to a new registry: ends those whose agent may do nothing or has the
+    /// workflow no more, and those that only observe where that is over; lets none live longer
+    /// than it now may. Called after each reload; answers how many ended.
     pub fn review(&self, registry: &Registry, now: Moment) -> usize {
-        let unsupported =
-            |task: &Task| registry.status(&task.agent.id, now.utc).is_some() || !registry.bound(&task.agent.id, &task.workflow);
-        self.finish_where(unsupported, End::Withdrawn)
+        let live = self.by_id.select(|live| live.end.get().is_none());
+        live.iter().filter(|live| self.hold_to(registry, live, now)).count()
+    }
+
+    fn hold_to(&self, registry: &Registry, live: &Arc<Live>, now: Moment) -> bool {
+        let task = &live.task;
+        let Ok((agent, workflow)) = authorised(registry, &task.agent.id, &task.workflow, now.utc) else {
+            return self.finish(live, End::Withdrawn);
+        };
+        let mode = registry.mode(&task.agent.id, &task.workflow, now.utc);
+        if task.mode == Mode::Observe && mode.mode == Mode::Enforce {
+            return self.finish(live, End::Withdrawn);
+        }
+        let until = mode.until.filter(|_| task.mode == Mode::Observe);
+        let ends = [task.started.checked_add(workflow.max_lifetime.try_into().unwrap_or(time::Duration::MAX)), agent.spec.expires, until];
+        let Some(end) = ends.into_iter().flatten().min().filter(|end| *end < task.expires) else { return false };
+        if end <= now.utc {
+            return self.finish(live, End::Expired);
+        }
+        self.cut_sooner(live, now.later(Duration::try_from(end - now.utc).unwrap_or_default()).instant);
+        false
+    }
+
+    fn cut_sooner(&self, live: &Arc<Live>, when: Instant) {
+        let mut ends = self.ends.lock();
+        let mut cut = live.cut.lock();
+        if when < *cut
+            && let Some(live) = ends.remove(&(*cut, live.task.number))
+        {
+            *cut = when;
+            ends.insert((when, live.task.number), live.clone());
+            self.ends_changed.notify_one();
+        }
     }
 
     /// Takes one from every limit's count, or none from any. Limits per task count in this task
@@ -277,7 +309,7 @@ impl Tasks {
     /// Lets a task be found and used.
     pub(super) fn begin(&self, task: Arc<Task>, digest: Option<Digest>, spent: Arc<Counters>, cut: Instant) -> Arc<Live> {
         let windows = self.windows.lock().entry(task.agent.id.clone()).or_default().clone();
-        let live = Arc::new(Live { task, digest, spent, windows, cut, end: OnceLock::new() });
+        let live = Arc::new(Live { task, digest, spent, windows, cut: Mutex::new(cut), end: OnceLock::new() });
         self.active.fetch_add(1, Ordering::Relaxed);
         self.by_number.insert(live.task.number, live.clone());
         self.by_id.insert(live.task.id.clone(), live.clone());
@@ -297,7 +329,10 @@ impl Tasks {
 
     /// Ends a task once; false when it had ended.
     pub(super) fn finish(&self, live: &Arc<Live>, end: End) -> bool {
-        self.ends.lock().remove(&(live.cut, live.task.number));
+        {
+            let mut ends = self.ends.lock();
+            ends.remove(&(*live.cut.lock(), live.task.number));
+        }
         if live.end.set(end).is_err() {
             return false;
         }
