@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call::{Labels, LimitRule, Link, LinkKind, Mode, Principal, Task, TaskId},
+    call::{Labels, LimitRule, Link, LinkKind, Principal, Task, TaskId},
     clock::{Clock, Moment},
     config::WorkflowSpec,
     refusal::{Reason, Refusal},
@@ -34,21 +34,21 @@ use super::{
 
 /// The tasks that live. Outlasts reloads.
 pub struct Tasks {
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) events: Arc<dyn TaskEvents>,
     /// How long streams of an ambient task may go on after its successor began.
     pub(super) drain: Duration,
     pub(super) ambient: Ambient,
     next: AtomicU64,
-    active: AtomicUsize,
-    by_digest: Shards<Digest, Arc<Live>>,
-    by_id: Shards<TaskId, Arc<Live>>,
-    by_number: Shards<u64, Arc<Live>>,
+    pub(super) active: AtomicUsize,
+    pub(super) by_digest: Shards<Digest, Arc<Live>>,
+    pub(super) by_id: Shards<TaskId, Arc<Live>>,
+    pub(super) by_number: Shards<u64, Arc<Live>>,
     /// Windows count over an agent's tasks, so their counts outlive each.
     windows: Mutex<HashMap<Arc<str>, Arc<Counters>, RandomState>>,
-    ends: Mutex<BTreeMap<(Instant, u64), Arc<Live>>>,
-    ends_changed: Notify,
-    past: Mutex<VecDeque<Arc<Live>>>,
+    pub(super) ends: Mutex<BTreeMap<(Instant, u64), Arc<Live>>>,
+    pub(super) ends_changed: Notify,
+    pub(super) past: Mutex<VecDeque<Arc<Live>>>,
 }
 
 /// What a task is to be.
@@ -82,17 +82,14 @@ pub(super) struct Plan<'a> {
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) task: Arc<Task>,
-    digest: Option<Digest>,
+    pub(super) digest: Option<Digest>,
     pub(super) spent: Arc<Counters>,
     windows: Arc<Counters>,
     /// When what is still open is cut: the deadline, for an ambient task with the drain; sooner
     /// when a reload says so. Its key in `ends`, so it changes only under that lock.
-    cut: Mutex<Instant>,
+    pub(super) cut: Mutex<Instant>,
     pub(super) end: OnceLock<End>,
 }
-
-/// Ended tasks that are remembered, so that a late call learns why it is refused.
-const REMEMBERED: usize = 10_000;
 
 impl Tasks {
     /// No tasks yet. `drain` is how long an ambient task's streams outlast it.
@@ -175,56 +172,6 @@ impl Tasks {
         counts
     }
 
-    /// Ends a task now: its next call is refused and what it has open is cut. False when there is
-    /// no such task, or it has ended.
-    pub fn end(&self, id: &TaskId) -> bool {
-        self.by_id.find(id).is_some_and(|live| self.finish(&live, End::Asked))
-    }
-
-    /// Ends all tasks of an agent; answers how many.
-    pub fn end_agent(&self, agent: &str, end: End) -> usize {
-        self.finish_where(|task| &*task.agent.id == agent, end)
-    }
-
-    /// Holds every task to a new registry: ends those whose agent may do nothing or has the
-    /// workflow no more, and those that only observe where that is over; lets none live longer
-    /// than it now may. Called after each reload; answers how many ended.
-    pub fn review(&self, registry: &Registry, now: Moment) -> usize {
-        let live = self.by_id.select(|live| live.end.get().is_none());
-        live.iter().filter(|live| self.hold_to(registry, live, now)).count()
-    }
-
-    fn hold_to(&self, registry: &Registry, live: &Arc<Live>, now: Moment) -> bool {
-        let task = &live.task;
-        let Ok((agent, workflow)) = authorised(registry, &task.agent.id, &task.workflow, now.utc) else {
-            return self.finish(live, End::Withdrawn);
-        };
-        let mode = registry.mode(&task.agent.id, &task.workflow, now.utc);
-        if task.mode == Mode::Observe && mode.mode == Mode::Enforce {
-            return self.finish(live, End::Withdrawn);
-        }
-        let until = mode.until.filter(|_| task.mode == Mode::Observe);
-        let ends = [task.started.checked_add(workflow.max_lifetime.try_into().unwrap_or(time::Duration::MAX)), agent.spec.expires, until];
-        let Some(end) = ends.into_iter().flatten().min().filter(|end| *end < task.expires) else { return false };
-        if end <= now.utc {
-            return self.finish(live, End::Expired);
-        }
-        self.cut_sooner(live, now.later(Duration::try_from(end - now.utc).unwrap_or_default()).instant);
-        false
-    }
-
-    fn cut_sooner(&self, live: &Arc<Live>, when: Instant) {
-        let mut ends = self.ends.lock();
-        let mut cut = live.cut.lock();
-        if when < *cut
-            && let Some(live) = ends.remove(&(*cut, live.task.number))
-        {
-            *cut = when;
-            ends.insert((when, live.task.number), live.clone());
-            self.ends_changed.notify_one();
-        }
-    }
-
     /// Takes one from every limit's count, or none from any. Limits per task count in this task
     /// (an ambient one: and those it succeeds); windows count over all of the agent's tasks.
     /// A rule listed twice takes two.
@@ -242,40 +189,6 @@ impl Tasks {
             return Err(Refusal::new(Reason::TaskEnded, format!("task {} is over", task.id)));
         };
         limits::reserve(&live.spent, &live.windows, rules, now)
-    }
-
-    /// Ends the tasks whose time is up; answers when to come again.
-    pub fn sweep(&self, now: Instant) -> Option<Instant> {
-        loop {
-            let live = {
-                let ends = self.ends.lock();
-                let (&(when, _), live) = ends.first_key_value()?;
-                if when > now {
-                    return Some(when);
-                }
-                live.clone()
-            };
-            self.finish(&live, End::Expired);
-        }
-    }
-
-    /// Sweeps when it is time, until `shutdown`.
-    pub async fn sweep_until(&self, shutdown: CancellationToken) {
-        loop {
-            let changed = self.ends_changed.notified();
-            let next = self.sweep(self.clock.now().instant);
-            let due = async {
-                match next {
-                    Some(when) => tokio::time::sleep_until(when.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = changed => {}
-                () = due => {}
-            }
-        }
     }
 
     /// The task itself, not yet begun.
@@ -325,42 +238,6 @@ impl Tasks {
             self.ends_changed.notify_one();
         }
         live
-    }
-
-    /// Ends a task once; false when it had ended.
-    pub(super) fn finish(&self, live: &Arc<Live>, end: End) -> bool {
-        {
-            let mut ends = self.ends.lock();
-            ends.remove(&(*live.cut.lock(), live.task.number));
-        }
-        if live.end.set(end).is_err() {
-            return false;
-        }
-        live.task.ended.cancel();
-        self.active.fetch_sub(1, Ordering::Relaxed);
-        self.by_number.remove(&live.task.number);
-        self.remember(live.clone());
-        self.events.ended(&live.task, end);
-        true
-    }
-
-    fn finish_where(&self, which: impl Fn(&Task) -> bool, end: End) -> usize {
-        let found = self.by_id.select(|live| live.end.get().is_none() && which(&live.task));
-        found.iter().filter(|live| self.finish(live, end)).count()
-    }
-
-    fn remember(&self, live: Arc<Live>) {
-        let forgotten = {
-            let mut past = self.past.lock();
-            past.push_back(live);
-            if past.len() > REMEMBERED { past.pop_front() } else { None }
-        };
-        if let Some(old) = forgotten {
-            self.by_id.remove(&old.task.id);
-            if let Some(digest) = &old.digest {
-                self.by_digest.remove(digest);
-            }
-        }
     }
 }
 
