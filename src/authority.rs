@@ -4,6 +4,7 @@
 //! outlasts reloads. Nothing here reads a clock on its own but the sweeper: callers say when it is.
 
 mod ambient;
+mod ending;
 mod handle;
 mod limits;
 mod narrow;

@@ -1,5 +1,7 @@
 //! Limits hold under concurrency: of any number of calls at once, exactly as many pass as may.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop")]
+
 use std::{
     sync::{
         Arc, Barrier,
@@ -104,7 +106,7 @@ fn calls_that_give_back_and_calls_under_other_rules_take_nothing_away() {
     let now = Instant::now();
     let (narrow, wide, rate) =
         (rule("narrow", 300, Window::Task), rule("wide", 1_000, Window::Task), rule("rate", 1_000_000, Window::Seconds(3600)));
-    let both = [wide.clone(), rate.clone(), narrow.clone()];
+    let both = [wide.clone(), rate, narrow];
     let passed = storm(|thread, i| match tasks.reserve(&task, &both, now) {
         Ok(reservation) if (thread + i) % 2 == 0 => {
             drop(reservation);

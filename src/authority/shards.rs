@@ -34,10 +34,12 @@ impl<K: Eq + Hash, V: Clone> Shards<K, V> {
     /// The values that `keep` keeps; not one moment's picture when others write meanwhile.
     pub(super) fn select(&self, mut keep: impl FnMut(&V) -> bool) -> Vec<V> {
         let mut out = Vec::new();
-        for part in &self.parts {
-            out.extend(part.read().values().filter(|v| keep(v)).cloned());
-        }
+        self.each(|v| out.extend(keep(v).then(|| v.clone())));
         out
+    }
+
+    pub(super) fn each(&self, mut see: impl FnMut(&V)) {
+        self.parts.iter().for_each(|part| part.read().values().for_each(&mut see));
     }
 
     fn part(&self, key: &K) -> &RwLock<HashMap<K, V, RandomState>> {

@@ -34,21 +34,21 @@ use super::{
 
 /// The tasks that live. Outlasts reloads.
 pub struct Tasks {
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) events: Arc<dyn TaskEvents>,
     /// How long streams of an ambient task may go on after its successor began.
     pub(super) drain: Duration,
     pub(super) ambient: Ambient,
     next: AtomicU64,
-    active: AtomicUsize,
-    by_digest: Shards<Digest, Arc<Live>>,
-    by_id: Shards<TaskId, Arc<Live>>,
-    by_number: Shards<u64, Arc<Live>>,
+    pub(super) active: AtomicUsize,
+    pub(super) by_digest: Shards<Digest, Arc<Live>>,
+    pub(super) by_id: Shards<TaskId, Arc<Live>>,
+    pub(super) by_number: Shards<u64, Arc<Live>>,
     /// Windows count over an agent's tasks, so their counts outlive each.
     windows: Mutex<HashMap<Arc<str>, Arc<Counters>, RandomState>>,
-    ends: Mutex<BTreeMap<(Instant, u64), Arc<Live>>>,
-    ends_changed: Notify,
-    past: Mutex<VecDeque<Arc<Live>>>,
+    pub(super) ends: Mutex<BTreeMap<(Instant, u64), Arc<Live>>>,
+    pub(super) ends_changed: Notify,
+    pub(super) past: Mutex<VecDeque<Arc<Live>>>,
 }
 
 /// What a task is to be.
@@ -82,16 +82,14 @@ pub(super) struct Plan<'a> {
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) task: Arc<Task>,
-    digest: Option<Digest>,
+    pub(super) digest: Option<Digest>,
     pub(super) spent: Arc<Counters>,
     windows: Arc<Counters>,
-    /// When what is still open is cut: the deadline, for an ambient task with the drain.
-    cut: Instant,
+    /// When what is still open is cut: the deadline, for an ambient task with the drain; sooner
+    /// when a reload says so. Its key in `ends`, so it changes only under that lock.
+    pub(super) cut: Mutex<Instant>,
     pub(super) end: OnceLock<End>,
 }
-
-/// Ended tasks that are remembered, so that a late call learns why it is refused.
-const REMEMBERED: usize = 10_000;
 
 impl Tasks {
     /// No tasks yet. `drain` is how long an ambient task's streams outlast it.
@@ -162,23 +160,16 @@ impl Tasks {
         self.active.load(Ordering::Relaxed)
     }
 
-    /// Ends a task now: its next call is refused and what it has open is cut. False when there is
-    /// no such task, or it has ended.
-    pub fn end(&self, id: &TaskId) -> bool {
-        self.by_id.find(id).is_some_and(|live| self.finish(&live, End::Asked))
-    }
-
-    /// Ends all tasks of an agent; answers how many.
-    pub fn end_agent(&self, agent: &str, end: End) -> usize {
-        self.finish_where(|task| &*task.agent.id == agent, end)
-    }
-
-    /// Ends every task that a new registry no longer supports: its agent may do nothing, or has
-    /// the workflow no more. Called after each reload; answers how many ended.
-    pub fn review(&self, registry: &Registry, now: Moment) -> usize {
-        let unsupported =
-            |task: &Task| registry.status(&task.agent.id, now.utc).is_some() || !registry.bound(&task.agent.id, &task.workflow);
-        self.finish_where(unsupported, End::Withdrawn)
+    /// How many tasks of each agent have not ended; who has none is not named.
+    #[must_use]
+    pub fn active_by_agent(&self) -> HashMap<Arc<str>, usize> {
+        let mut counts: HashMap<Arc<str>, usize> = HashMap::new();
+        self.by_id.each(|live| {
+            if live.end.get().is_none() {
+                *counts.entry(live.task.agent.id.clone()).or_default() += 1;
+            }
+        });
+        counts
     }
 
     /// Takes one from every limit's count, or none from any. Limits per task count in this task
@@ -198,40 +189,6 @@ impl Tasks {
             return Err(Refusal::new(Reason::TaskEnded, format!("task {} is over", task.id)));
         };
         limits::reserve(&live.spent, &live.windows, rules, now)
-    }
-
-    /// Ends the tasks whose time is up; answers when to come again.
-    pub fn sweep(&self, now: Instant) -> Option<Instant> {
-        loop {
-            let live = {
-                let ends = self.ends.lock();
-                let (&(when, _), live) = ends.first_key_value()?;
-                if when > now {
-                    return Some(when);
-                }
-                live.clone()
-            };
-            self.finish(&live, End::Expired);
-        }
-    }
-
-    /// Sweeps when it is time, until `shutdown`.
-    pub async fn sweep_until(&self, shutdown: CancellationToken) {
-        loop {
-            let changed = self.ends_changed.notified();
-            let next = self.sweep(self.clock.now().instant);
-            let due = async {
-                match next {
-                    Some(when) => tokio::time::sleep_until(when.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = changed => {}
-                () = due => {}
-            }
-        }
     }
 
     /// The task itself, not yet begun.
@@ -265,7 +222,7 @@ impl Tasks {
     /// Lets a task be found and used.
     pub(super) fn begin(&self, task: Arc<Task>, digest: Option<Digest>, spent: Arc<Counters>, cut: Instant) -> Arc<Live> {
         let windows = self.windows.lock().entry(task.agent.id.clone()).or_default().clone();
-        let live = Arc::new(Live { task, digest, spent, windows, cut, end: OnceLock::new() });
+        let live = Arc::new(Live { task, digest, spent, windows, cut: Mutex::new(cut), end: OnceLock::new() });
         self.active.fetch_add(1, Ordering::Relaxed);
         self.by_number.insert(live.task.number, live.clone());
         self.by_id.insert(live.task.id.clone(), live.clone());
@@ -281,39 +238,6 @@ impl Tasks {
             self.ends_changed.notify_one();
         }
         live
-    }
-
-    /// Ends a task once; false when it had ended.
-    pub(super) fn finish(&self, live: &Arc<Live>, end: End) -> bool {
-        self.ends.lock().remove(&(live.cut, live.task.number));
-        if live.end.set(end).is_err() {
-            return false;
-        }
-        live.task.ended.cancel();
-        self.active.fetch_sub(1, Ordering::Relaxed);
-        self.by_number.remove(&live.task.number);
-        self.remember(live.clone());
-        self.events.ended(&live.task, end);
-        true
-    }
-
-    fn finish_where(&self, which: impl Fn(&Task) -> bool, end: End) -> usize {
-        let found = self.by_id.select(|live| live.end.get().is_none() && which(&live.task));
-        found.iter().filter(|live| self.finish(live, end)).count()
-    }
-
-    fn remember(&self, live: Arc<Live>) {
-        let forgotten = {
-            let mut past = self.past.lock();
-            past.push_back(live);
-            if past.len() > REMEMBERED { past.pop_front() } else { None }
-        };
-        if let Some(old) = forgotten {
-            self.by_id.remove(&old.task.id);
-            if let Some(digest) = &old.digest {
-                self.by_digest.remove(digest);
-            }
-        }
     }
 }
 

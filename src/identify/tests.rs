@@ -237,3 +237,19 @@ fn no_refusal_repeats_what_was_presented() {
     let refusal = identify(&arrival, &head(&[]), &house.tasks, &house.registry, None, house.now()).unwrap_err();
     assert!(!format!("{refusal:?}").contains(&handle));
 }
+
+proptest::proptest! {
+    /// Whatever is presented, only a handle is a claim, and nothing presented falls back to ambient authority.
+    #[test]
+    fn nothing_but_a_handle_is_a_claim(value in "[ -~\\x80-\\xff]{0,120}", scheme in "(Basic |basic|Bearer |)") {
+        let house = House::new();
+        house.start();
+        let field = HeaderValue::from_bytes(format!("{scheme}{value}").as_bytes()).unwrap();
+        let call = Call { ambient: Some(ambient(&[])), ..Call::to(&house) };
+        let refused = identify(&call.arrival(Some(&field)), &head(&[]), &house.tasks, &house.registry, call.ambient.as_ref(), house.now());
+        proptest::prop_assert_eq!(refused.unwrap_err().reason, Reason::NoTask);
+        let text = format!("task:{value}");
+        let field = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(&text))).unwrap();
+        proptest::prop_assert!(admit(&call.arrival(Some(&field)), &house.tasks, None, house.now()).is_err());
+    }
+}

@@ -64,7 +64,7 @@ fn what_is_wider_or_not_understood_is_refused_by_name() {
         (json!({"where": {"repo": "web"}, "limit": {"calls": 3}}), "several"),
         (json!("github.*"), "grants[0]"),
     ] {
-        let refusal = narrow(&triage(), &[asked.clone()]).expect_err(&asked.to_string());
+        let refusal = narrow(&triage(), std::slice::from_ref(&asked)).expect_err(&asked.to_string());
         assert_eq!(refusal.reason, Reason::DelegationInvalid);
         assert!(refusal.detail.contains(named), "{asked}: {}", refusal.detail);
     }
@@ -87,7 +87,9 @@ fn wheres() -> impl Strategy<Value = Vec<(String, Vec<Value>)>> {
         .prop_map(|m| m.into_iter().collect())
 }
 
-fn as_spec((intents, effects, constraints): (Vec<String>, Vec<Effect>, Vec<(String, Vec<Value>)>)) -> GrantSpec {
+type Written = (Vec<String>, Vec<Effect>, Vec<(String, Vec<Value>)>);
+
+fn as_spec((intents, effects, constraints): Written) -> GrantSpec {
     let intents: Vec<&str> = intents.iter().map(|i| &**i).collect();
     let constraints: Vec<(&str, Value)> = constraints.iter().map(|(k, v)| (&**k, json!(v))).collect();
     grant(1, &intents, &effects, &constraints)

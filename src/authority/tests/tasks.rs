@@ -155,6 +155,44 @@ fn a_reload_that_takes_agent_or_workflow_away_ends_their_tasks() {
 }
 
 #[test]
+fn a_reload_that_ends_observing_ends_the_tasks_that_observe() {
+    let house = House::new();
+    let observing = Registry::new(&spec(), Mode::Observe);
+    let (observer, _) = house.tasks.start(&observing, triage(), house.now()).unwrap();
+    let (enforced, _) = house.start();
+    assert_eq!(house.tasks.review(&observing, house.now()), 0, "one that enforces may go on where observing is allowed");
+    assert_eq!(house.tasks.review(&house.registry, house.now()), 1);
+    assert!(observer.ended.is_cancelled() && !enforced.ended.is_cancelled());
+}
+
+#[test]
+fn a_reload_that_shortens_a_life_cuts_it_then_and_one_that_lengthens_it_changes_nothing() {
+    let house = House::new();
+    let secs = Duration::from_secs;
+    let ((a, handle), now) = (house.start(), house.now());
+    let mut all = spec();
+    all.workflows[0].max_lifetime = secs(600);
+    house.clock.advance(secs(100));
+    assert_eq!(house.tasks.review(&Registry::new(&all, Mode::Enforce), house.now()), 0);
+    assert_eq!(house.tasks.sweep(house.now().instant), Some(now.instant + secs(600)));
+    all.agents[0].expires = Some(now.utc + secs(300));
+    house.tasks.review(&Registry::new(&all, Mode::Enforce), house.now());
+    house.tasks.review(&house.registry, house.now());
+    assert_eq!(house.tasks.sweep(house.now().instant), Some(now.instant + secs(300)));
+    house.clock.advance(secs(200));
+    assert_eq!(house.tasks.sweep(house.now().instant), None);
+    assert!(a.ended.is_cancelled());
+    assert_eq!(house.tasks.by_handle(handle.as_bytes(), house.now().instant).unwrap().over, Some(Reason::TaskExpired));
+    // a life that would be over already ends at once
+    let (b, _) = house.start();
+    house.clock.advance(secs(100));
+    all.agents[0].expires = None;
+    all.workflows[0].max_lifetime = secs(60);
+    assert_eq!(house.tasks.review(&Registry::new(&all, Mode::Enforce), house.now()), 1);
+    assert!(b.ended.is_cancelled());
+}
+
+#[test]
 fn an_agents_tasks_end_together() {
     let house = House::new();
     let tasks: Vec<_> = (0..5).map(|_| house.start().0).collect();
