@@ -10,11 +10,13 @@ mod builtin;
 mod catalog;
 mod found;
 mod hosts;
+pub mod import;
 mod json;
 mod operation;
 mod pattern;
 mod query;
 mod request;
+mod search;
 mod spec;
 mod trie;
 
