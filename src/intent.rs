@@ -23,3 +23,6 @@ mod trie;
 pub use catalog::{Catalog, Facts, TUNNEL, TUNNEL_HOST};
 pub use found::{Found, Need, Reading};
 pub use spec::Class;
+
+#[cfg(test)]
+mod tests;
