@@ -10,14 +10,19 @@ mod builtin;
 mod catalog;
 mod found;
 mod hosts;
+pub mod import;
 mod json;
 mod operation;
 mod pattern;
 mod query;
 mod request;
+mod search;
 mod spec;
 mod trie;
 
 pub use catalog::{Catalog, Facts, TUNNEL, TUNNEL_HOST};
 pub use found::{Found, Need, Reading};
 pub use spec::Class;
+
+#[cfg(test)]
+mod tests;

@@ -220,7 +220,8 @@ fn check_folds(source: &Source<'_>, entry: &Entry, problems: &mut Vec<Problem>) 
 
 fn renames(source: &Source<'_>, catalog: &mut Catalog, problems: &mut Vec<Problem>) {
     for (old, new) in &source.spec.was.0 {
-        let at = line(source, &format!("{old}:"));
+        let key = format!("{old}:");
+        let at = source.text.lines().position(|l| l.contains(&key)).map(|i| i + 1);
         let problem = |message: String| Problem::new(message).at(&source.file, at).key(format!("was.{old}"));
         let Some((id, _)) = catalog.ids.get_key_value(new.as_str()) else {
             let near = nearest(new, catalog.ids.keys().map(|k| &**k)).map(str::to_owned);
