@@ -39,8 +39,9 @@ const COULD_NOT: u8 = 3;
 
 /// Runs the command: 0 when all is right, 1 when something is wrong, 3 when the config cannot be read.
 ///
-/// `load` builds what a running Remit would build from a config (catalogs, policies, credentials).
-pub fn run<R>(args: &Args, load: impl FnOnce(&Config) -> Result<R, Problems>) -> ExitCode {
+/// `load` builds what a running Remit would build from a config (catalogs, policies, credentials), with what it
+/// warns of. A warning is printed and does not make a config wrong.
+pub fn run<R>(args: &Args, load: impl FnOnce(&Config) -> Result<(R, Vec<Problem>), Problems>) -> ExitCode {
     if let Err(e) = File::open(&args.config) {
         eprintln!("remit check: {}: {e}", args.config.display());
         return ExitCode::from(COULD_NOT);
@@ -56,16 +57,23 @@ pub fn run<R>(args: &Args, load: impl FnOnce(&Config) -> Result<R, Problems>) ->
     ExitCode::from(if wrong { IS_WRONG } else { 0 })
 }
 
-fn check<R>(args: &Args, load: impl FnOnce(&Config) -> Result<R, Problems>) -> Result<Config, Problems> {
-    let config = Config::load(&args.config)?;
-    load(&config)?;
-    Ok(config)
+/// A config that is right, and what is still to be said about it.
+struct Right {
+    config: Config,
+    warnings: Vec<Problem>,
 }
 
-fn as_text(args: &Args, found: &Result<Config, Problems>) -> String {
+fn check<R>(args: &Args, load: impl FnOnce(&Config) -> Result<(R, Vec<Problem>), Problems>) -> Result<Right, Problems> {
+    let config = Config::load(&args.config)?;
+    let (_, warnings) = load(&config)?;
+    Ok(Right { config, warnings })
+}
+
+fn as_text(args: &Args, found: &Result<Right, Problems>) -> String {
     match found {
-        Ok(config) => format!(
-            "{}: right: {}, {}, {}\n",
+        Ok(Right { config, warnings }) => format!(
+            "{}{}: right: {}, {}, {}\n",
+            warnings.iter().map(|w| format!("warning: {w}\n")).collect::<String>(),
             args.config.display(),
             count(config.registry.agents.len(), "agent"),
             count(config.registry.workflows.len(), "workflow"),
@@ -79,14 +87,15 @@ fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-fn as_json(args: &Args, found: &Result<Config, Problems>) -> Value {
+fn as_json(args: &Args, found: &Result<Right, Problems>) -> Value {
     // a path that is not UTF-8 is no JSON text as it stands
     let config_file = args.config.display().to_string();
     match found {
-        Ok(config) => json!({
+        Ok(Right { config, warnings }) => json!({
             "config": config_file,
             "valid": true,
             "problems": [],
+            "warnings": warnings.iter().map(problem).collect::<Vec<_>>(),
             "agents": config.registry.agents.len(),
             "workflows": config.registry.workflows.len(),
             "credentials": config.credentials.len(),
@@ -114,8 +123,8 @@ mod tests {
         Args { config: Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(config), output: Output::Text }
     }
 
-    fn nothing(_: &Config) -> Result<(), Problems> {
-        Ok(())
+    fn nothing(_: &Config) -> Result<((), Vec<Problem>), Problems> {
+        Ok(((), Vec::new()))
     }
 
     #[test]
@@ -130,15 +139,24 @@ mod tests {
     #[test]
     fn what_the_rooms_find_counts_too() {
         let args = args("small.yaml");
-        let found = check(&args, |_| Err::<(), _>(Problem::new("rule is undefined").at("a.rego", Some(3)).help("define it").into()));
+        let found = check(&args, |_| Err::<((), _), _>(Problem::new("rule is undefined").at("a.rego", Some(3)).help("define it").into()));
         assert_eq!(as_text(&args, &found), "a.rego:3: rule is undefined; define it\n");
         let want = json!([{"file": "a.rego", "line": 3, "key": null, "message": "rule is undefined", "help": "define it"}]);
         assert_eq!(as_json(&args, &found)["problems"], want);
     }
 
     #[test]
+    fn a_warning_is_printed_and_leaves_the_config_right() {
+        let args = args("small.yaml");
+        let found = check(&args, |_| Ok(((), vec![Problem::new("GITHUB_TOKEN is not set").at("remit.yaml", Some(3))])));
+        let text = as_text(&args, &found);
+        assert!(text.starts_with("warning: remit.yaml:3: GITHUB_TOKEN is not set\n") && text.contains(": right: "), "{text}");
+        assert_eq!(as_json(&args, &found)["warnings"][0]["line"], 3);
+    }
+
+    #[test]
     fn the_exit_code_tells_right_from_wrong_from_unreadable() {
-        let wrong = |_: &Config| Err::<(), _>(Problem::new("no").into());
+        let wrong = |_: &Config| Err::<((), _), _>(Problem::new("no").into());
         for (config, code, got) in [
             ("small.yaml", 0, run(&args("small.yaml"), nothing)),
             ("small.yaml", 1, run(&args("small.yaml"), wrong)),

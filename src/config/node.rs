@@ -13,7 +13,8 @@ use crate::problem::Problem;
 
 /// The largest file that is read.
 pub(super) const MAX_FILE: usize = 16 << 20;
-/// Brackets and braces that may be open at once in one file; beyond it YAML's scanner slows down with the square.
+/// Brackets and braces that may be open at once: the YAML scanner's time grows with the square of those that one
+/// line opens. Counted by the byte, so that brackets in texts could hide some: a guard against accidents, not malice.
 const MAX_OPEN: usize = 512;
 /// Values in one file, with what aliases repeat.
 const MAX_NODES: usize = 4 << 20;
