@@ -196,6 +196,7 @@ explained(link) := array.concat(
 ungranted(link) := array.concat(
 	[why |
 		data.remit.workflows[link.workflow]
+		link.workflow in data.remit.agents[link.id].workflows
 		not grant_of(link)
 		why := concat("", ["no grant of workflow ", link.workflow, " matches"])
 	],
