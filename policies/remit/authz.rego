@@ -114,11 +114,13 @@ satisfied(grant) if {
 	}
 }
 
-# A parameter that the call lacks meets no constraint.
-met(constraint) if params[constraint.param] in constraint.any
+# A parameter that the call lacks meets no constraint. `met` and `given` are the only rules that
+# read a parameter whose name comes from the registry: cache keys hold those that some `where`
+# names, so that the others (a title, a text) stay out of them.
+met(constraint) if input.intent.params[constraint.param] in constraint.any
 
 met(constraint) if {
-	value := params[constraint.param]
+	value := input.intent.params[constraint.param]
 	is_string(value)
 	strings.any_prefix_match(value, constraint.prefixes)
 }
@@ -243,15 +245,14 @@ unnamed(link) := array.slice(
 
 given(param) := array.concat(
 	[words |
-		value := params[param]
+		value := input.intent.params[param]
 		is_string(value)
 		words := concat("", [substring(value, 0, 60), " given"])
 	],
 	array.concat(
 		[words |
-			value := params[param]
+			value := input.intent.params[param]
 			not is_string(value)
-			value != absent
 			words := concat("", [substring(json.marshal(value), 0, 60), " given"])
 		],
 		["none given"],

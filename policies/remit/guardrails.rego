@@ -1,5 +1,5 @@
-# Where the user's guardrails come in. At load Remit puts in place of this file one that also
-# reads every package below `remit.guardrails`.
+# Where the user's guardrails come in. At load Remit adds the same four rules for every package
+# below `remit.guardrails`.
 package remit.authz
 
 guard_deny contains message if some message in data.remit.guardrails.deny
