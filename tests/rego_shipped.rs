@@ -23,6 +23,7 @@ fn the_registry_of_the_design_decides_as_it_reads() {
     let judge = |id: &str, effect, params: &[(&str, Param)]| decider.judge_parts(&facts(&task), &[intent(id, effect, params)]).0;
 
     let read = judge("github.repos.get-content", Effect::Read, &acme("docs"));
+    println!("{read:?}");
     assert_eq!((read.verdict, read.code), (Verdict::Allow, None));
     let other = judge("github.repos.get-content", Effect::Read, &acme("secret"));
     assert_eq!((other.verdict, other.code), (Verdict::Deny, Some(Reason::NotGranted)));

@@ -6,6 +6,7 @@
 //! so that an error ends the evaluation. Every other policy runs on the interpreter.
 
 mod builtins;
+mod harden;
 mod lower;
 mod register;
 
@@ -216,4 +217,13 @@ fn located(message: &str, fallback: &str) -> Problem {
 fn last_line(message: &str) -> String {
     let line = message.lines().map(str::trim).rfind(|l| !l.is_empty()).unwrap_or("the policy engine failed");
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}
+#[cfg(test)]
+pub(super) fn probe(sources: &[Source]) -> String {
+    let mut engine = interpreter(sources, Value::new_object()).unwrap();
+    let compiled = engine.compile_with_entrypoint(&Arc::from("data.remit.authz.decision")).unwrap();
+    match register::Compiled::new(&compiled, Value::new_object(), "data.remit.authz.decision") {
+        Ok(_) => "ok".into(),
+        Err(e) => e,
+    }
 }

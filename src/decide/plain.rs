@@ -1,7 +1,7 @@
 //! Which policies the register VM runs as Rego means them.
 //!
-//! The VM makes a conflict of two values `undefined`, or takes the last, in silence; it has no
-//! `with` and no `walk`. A policy is plain when its text shows that none of this can matter.
+//! The VM makes a conflict of two values `undefined`, or takes the last, in silence; a condition
+//! that fails in a comprehension ends the loop around it; it has no `with` and no `walk`. A policy is plain when its text shows that none of this can matter.
 //! Everything in doubt is not plain, and runs on the interpreter.
 
 use std::collections::BTreeSet;
@@ -17,10 +17,10 @@ pub(super) fn is_plain(graph: &Graph<'_>, entry: usize) -> bool {
     graph.reachable(entry).iter().filter_map(|at| graph.nodes.get(*at)).all(|node| plain_node(graph, node))
 }
 
-fn plain_node(graph: &Graph<'_>, node: &Node<'_>) -> bool {
+pub(super) fn plain_node(graph: &Graph<'_>, node: &Node<'_>) -> bool {
     node.rules.iter().all(|(_, rule)| plain_rule(rule))
         && !node.events.iter().any(|event| matches!(event, Event::With) || walks(event) || reads_package(graph, event))
-        && consistent(node)
+        && consistent(graph, node)
 }
 
 fn plain_rule(rule: &Rule) -> bool {
@@ -28,7 +28,68 @@ fn plain_rule(rule: &Rule) -> bool {
         !rule.dynamic && rule.name.len() == 1 && rule.kind != RuleKind::Object && !(rule.kind == RuleKind::Set && rule.value.is_some());
     let args = rule.args.iter().all(|a| matches!(a.what, Term::Var(_)));
     let exprs = rule.key.iter().chain(&rule.value).all(plain_expr);
-    head && args && exprs && rule.bodies.iter().all(|b| b.value.iter().all(plain_expr) && plain_query(&b.query))
+    let bodies = rule.bodies.iter().all(|b| b.value.iter().all(plain_expr) && plain_query(&b.query));
+    head && args && exprs && bodies && flat(rule)
+}
+
+/// No comprehension inside a loop or another comprehension.
+fn flat(rule: &Rule) -> bool {
+    let heads: Vec<&Expr> = rule.key.iter().chain(&rule.value).collect();
+    if rule.bodies.is_empty() {
+        return heads.iter().all(|e| !comprehends(e) || flat_expr(e));
+    }
+    rule.bodies.iter().all(|body| {
+        let exprs = heads.iter().copied().chain(&body.value).chain(exprs_of(&body.query));
+        if loops(&body.query) { exprs.into_iter().all(|e| !comprehends(e)) } else { exprs.into_iter().all(flat_expr) }
+    })
+}
+
+fn flat_expr(e: &Expr) -> bool {
+    match &e.what {
+        Term::Comprehension { terms, query, .. } => terms.iter().chain(exprs_of(query)).all(|e| !comprehends(e)),
+        _ => children(e).into_iter().all(flat_expr),
+    }
+}
+
+fn comprehends(e: &Expr) -> bool {
+    matches!(e.what, Term::Comprehension { .. }) || children(e).into_iter().any(comprehends)
+}
+
+fn children(e: &Expr) -> Vec<&Expr> {
+    match &e.what {
+        Term::Text(_) | Term::Scalar(_) | Term::Var(_) | Term::Comprehension { .. } => Vec::new(),
+        Term::Array(items) | Term::Set(items) | Term::Operator(items) => items.iter().collect(),
+        Term::Object(fields) => fields.iter().flat_map(|(k, v)| [k, v]).collect(),
+        Term::Call { args, .. } => args.iter().collect(),
+        Term::Index { base, key } => vec![base, key],
+        Term::Assign { left, right, .. } => vec![left, right],
+    }
+}
+
+/// The expressions of a query, those of its `every` included.
+fn exprs_of(query: &[Stmt]) -> Vec<&Expr> {
+    query
+        .iter()
+        .flat_map(|stmt| match &stmt.what {
+            Literal::Expr(e) | Literal::Not(e) => vec![e],
+            Literal::Some(_) => Vec::new(),
+            Literal::SomeIn { key, value, collection } => key.iter().chain([value, collection]).collect(),
+            Literal::Every { domain, query, .. } => [vec![domain], exprs_of(query)].concat(),
+        })
+        .collect()
+}
+
+/// Whether a query loops, or may.
+fn loops(query: &[Stmt]) -> bool {
+    let every_or_some = |s: &Stmt| matches!(s.what, Literal::Some(_) | Literal::SomeIn { .. } | Literal::Every { .. });
+    query.iter().any(every_or_some) || exprs_of(query).into_iter().any(may_iterate)
+}
+
+/// A key that is a variable may stand for every key.
+fn may_iterate(e: &Expr) -> bool {
+    let by_variable =
+        matches!(&e.what, Term::Index { key, .. } if !matches!(key.what, Term::Text(_) | Term::Scalar(_) | Term::Index { .. }));
+    by_variable || children(e).into_iter().any(may_iterate)
 }
 
 fn walks(event: &Event) -> bool {
@@ -42,7 +103,7 @@ fn reads_package(graph: &Graph<'_>, event: &Event) -> bool {
 }
 
 /// Whether a complete rule or function can have one value only.
-fn consistent(node: &Node<'_>) -> bool {
+fn consistent(graph: &Graph<'_>, node: &Node<'_>) -> bool {
     let definitions: Vec<&(&Module, &Rule)> = node.rules.iter().filter(|(_, r)| r.kind != RuleKind::Default).collect();
     if definitions.iter().any(|(_, r)| r.kind == RuleKind::Set) {
         return definitions.iter().all(|(_, r)| r.kind == RuleKind::Set);
@@ -52,7 +113,7 @@ fn consistent(node: &Node<'_>) -> bool {
         return true;
     }
     match definitions.as_slice() {
-        [(module, rule)] => single(module, rule),
+        [(module, rule)] => single(graph, module, rule),
         _ => false,
     }
 }
@@ -80,8 +141,9 @@ fn constant(e: &Expr) -> Option<String> {
 }
 
 /// A rule with one definition has one value when nothing in its bodies can hold in two ways.
-fn single(module: &Module, rule: &Rule) -> bool {
-    let mut bound: BTreeSet<Box<str>> = module.rules.iter().filter_map(|r| r.name.first().cloned()).collect();
+fn single(graph: &Graph<'_>, module: &Module, rule: &Rule) -> bool {
+    let own = graph.nodes.iter().filter(|n| n.path.starts_with(&module.package));
+    let mut bound: BTreeSet<Box<str>> = own.filter_map(|n| n.path.get(module.package.len()).cloned()).collect();
     bound.extend(module.imports.iter().map(|(alias, _)| alias.clone()));
     bound.extend(["input", "data"].map(Box::from));
     for arg in &rule.args {

@@ -45,13 +45,14 @@ pub(super) fn guarded(name: &str) -> Option<BuiltinFcn> {
     WRAPPERS.get(at).copied().map(|f| f(arity_of(at)))
 }
 
-/// An arithmetic instruction as a guarded builtin.
-pub(super) fn arithmetic(op: Op) -> BuiltinFcn {
+/// An operator as a guarded builtin.
+pub(super) fn operator(op: Op) -> BuiltinFcn {
     match op {
         Op::Add => (|s, p, a, _| guard("plus", operate(s, p, a, &ArithOp::Add)).map_err(Into::into), 2),
         Op::Sub => (|s, p, a, _| guard("minus", operate(s, p, a, &ArithOp::Sub)).map_err(Into::into), 2),
         Op::Mul => (|s, p, a, _| guard("mul", operate(s, p, a, &ArithOp::Mul)).map_err(Into::into), 2),
         Op::Div => (|s, p, a, _| guard("div", operate(s, p, a, &ArithOp::Div)).map_err(Into::into), 2),
+        Op::In => (|_, _, a, _| Ok(Value::Bool(holds(a))), 2),
         Op::Rem => (|s, p, a, _| guard("rem", operate(s, p, a, &ArithOp::Mod)).map_err(Into::into), 2),
     }
 }
@@ -63,6 +64,8 @@ pub(super) enum Op {
     Mul,
     Div,
     Rem,
+    /// `value in collection`, with the collection first.
+    In,
 }
 
 /// Calls builtin `name` for the interpreter, which takes it as an extension.
@@ -112,6 +115,15 @@ fn operate(span: &Span, exprs: &[Ref<Expr>], args: &[Value], op: &ArithOp) -> Re
         return sets::difference(l, r, left.clone(), right.clone()).map_err(|e| e.to_string());
     }
     numbers::arithmetic_operation(span, op, l, r, left.clone(), right.clone(), true).map_err(|e| e.to_string())
+}
+
+fn holds(args: &[Value]) -> bool {
+    match args {
+        [Value::Array(items), value] => items.contains(value),
+        [Value::Set(items), value] => items.contains(value),
+        [Value::Object(items), value] => items.values().any(|v| v == value),
+        _ => false,
+    }
 }
 
 fn guard(name: &str, result: Result<Value, String>) -> Result<Value, LimitError> {

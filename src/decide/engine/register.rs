@@ -12,11 +12,11 @@ use std::{
 use regorus::{
     CompiledPolicy, Value,
     languages::rego::compiler::Compiler,
-    rvm::{Instruction, Program, RegoVM, instructions::BuiltinCallParams, program::BuiltinInfo, vm::VmError},
+    rvm::{Program, RegoVM, vm::VmError},
     utils::limits::ExecutionTimerConfig,
 };
 
-use super::builtins::{self, Op};
+use super::builtins;
 
 /// A program and its data.
 #[derive(Debug)]
@@ -45,8 +45,7 @@ impl Compiled {
         static NUMBER: AtomicU64 = AtomicU64::new(1);
         let program = Compiler::compile_from_policy(policy, &[entry]).map_err(|e| e.to_string())?;
         let mut program = Arc::unwrap_or_clone(program);
-        guard_builtins(&mut program)?;
-        guard_arithmetic(&mut program)?;
+        super::harden::harden(&mut program)?;
         program.check_rule_data_conflicts(&data).map_err(|e| e.to_string())?;
         Ok(Self { number: NUMBER.fetch_add(1, Ordering::Relaxed), program: Arc::new(program), data })
     }
@@ -99,53 +98,4 @@ impl fmt::Display for Failed {
             Self::Other(why) => f.write_str(why),
         }
     }
-}
-
-fn guard_builtins(program: &mut Program) -> Result<(), String> {
-    let mut guarded = Vec::with_capacity(program.builtin_info_table.len());
-    for info in &program.builtin_info_table {
-        guarded.push(builtins::guarded(&info.name).ok_or_else(|| format!("{} cannot be guarded", info.name))?);
-    }
-    program.resolved_builtins = guarded;
-    Ok(())
-}
-
-/// Puts a guarded builtin call in the place of every arithmetic instruction.
-fn guard_arithmetic(program: &mut Program) -> Result<(), String> {
-    for at in 0..program.instructions.len() {
-        let Some((op, dest, left, right)) = program.instructions.get(at).and_then(operation) else { continue };
-        let builtin_index = operator(program, op)?;
-        let mut args = [0; 8];
-        args[0] = left;
-        args[1] = right;
-        let params = &mut program.instruction_data.builtin_call_params;
-        let params_index = u16::try_from(params.len()).map_err(|_| "the policy has too many operators".to_owned())?;
-        params.push(BuiltinCallParams { dest, builtin_index, num_args: 2, args });
-        if let Some(instruction) = program.instructions.get_mut(at) {
-            *instruction = Instruction::BuiltinCall { params_index };
-        }
-    }
-    Ok(())
-}
-
-fn operation(instruction: &Instruction) -> Option<(Op, u8, u8, u8)> {
-    match *instruction {
-        Instruction::Add { dest, left, right } => Some((Op::Add, dest, left, right)),
-        Instruction::Sub { dest, left, right } => Some((Op::Sub, dest, left, right)),
-        Instruction::Mul { dest, left, right } => Some((Op::Mul, dest, left, right)),
-        Instruction::Div { dest, left, right } => Some((Op::Div, dest, left, right)),
-        Instruction::Mod { dest, left, right } => Some((Op::Rem, dest, left, right)),
-        _ => None,
-    }
-}
-
-/// The place of an operator in the program's table of builtins.
-fn operator(program: &mut Program, op: Op) -> Result<u16, String> {
-    let name = format!("remit.{op:?}");
-    let at = program.builtin_info_table.iter().position(|info| info.name == name).unwrap_or_else(|| {
-        program.builtin_info_table.push(BuiltinInfo { name, num_args: 2 });
-        program.resolved_builtins.push(builtins::arithmetic(op));
-        program.resolved_builtins.len() - 1
-    });
-    u16::try_from(at).map_err(|_| "the policy has too many builtins".to_owned())
 }
