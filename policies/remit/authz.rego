@@ -79,13 +79,15 @@ held := [hold |
 # the first that matches.
 grant_of(link) := grant if {
 	workflow := data.remit.workflows[link.workflow]
-	link.workflow in data.remit.agents[link.id].workflows
+	bound(link)
 	matching := hits(workflow)
 	grant := workflow.grants[array.concat(
 		[n | some n in matching; not workflow.grants[n].approval],
 		[n | some n in matching],
 	)[0]]
 }
+
+bound(link) if link.workflow in data.remit.agents[link.id].workflows
 
 # The numbers of the grants that match: those that name the intent, and those that cover it.
 hits(workflow) := {n |
@@ -188,7 +190,7 @@ explained(link) := array.concat(
 	array.concat(
 		[why |
 			data.remit.workflows[link.workflow]
-			not link.workflow in data.remit.agents[link.id].workflows
+			not bound(link)
 			why := concat("", ["workflow ", link.workflow, " is not one of ", link.id])
 		],
 		array.concat(ungranted(link), too_wide(link)),
@@ -198,7 +200,7 @@ explained(link) := array.concat(
 ungranted(link) := array.concat(
 	[why |
 		data.remit.workflows[link.workflow]
-		link.workflow in data.remit.agents[link.id].workflows
+		bound(link)
 		not grant_of(link)
 		why := concat("", ["no grant of workflow ", link.workflow, " matches"])
 	],

@@ -1,5 +1,5 @@
 //! Registries, tasks and intents for the tests of room 5.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::{
     collections::BTreeSet,
