@@ -9,7 +9,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{self, Readiness},
+    admin::{
+        self, Admin, BlockReady, Readiness,
+        control::{Control, ControlSocket},
+    },
     audit::Audit,
     authority::{Registry, Tasks},
     clock::SystemClock,
@@ -33,8 +36,9 @@ pub struct App {
     house: House,
     forward: Option<Server>,
     admin: Option<TcpListener>,
-    control: Option<tokio::net::UnixListener>,
+    control: Option<ControlSocket>,
     readiness: Readiness,
+    starting: BlockReady,
     drain: Drain,
     deadline: Duration,
 }
@@ -57,7 +61,7 @@ pub fn load(config: &Config) -> Result<(Rules, Vec<Problem>), Problems> {
     let (Some(roots), Some((catalog, registry, decider, broker, warnings))) = (roots, rest) else { return Err(Problems(problems)) };
     let tls = UpstreamTls::new(roots).map_err(|e| Problem::new(format!("TLS to upstream: {e}")))?;
     let forward = Forward::new(&config.upstream, &config.timeouts, tls);
-    Ok((Rules { config: config.clone(), registry, catalog, decider, broker: Arc::new(broker), forward }, warnings))
+    Ok((Rules { config: config.clone(), registry: Arc::new(registry), catalog, decider, broker: Arc::new(broker), forward }, warnings))
 }
 
 type Rest = (Catalog, Registry, Decider, Broker, Vec<Problem>);
@@ -138,6 +142,7 @@ impl App {
         let metrics = Metrics::new().map_err(|e| Problem::new(format!("metrics: {e}")))?;
         let metrics = Arc::new(metrics);
         let readiness = Readiness::new();
+        let starting = readiness.block("listening");
         let audit = Audit::open(&config.audit)?;
         let terminator = terminator(&config)?;
         let events = Arc::new(events::OnRecord::new(audit.clone()));
@@ -152,13 +157,19 @@ impl App {
             header: config.timeouts.header,
             idle: config.timeouts.idle,
         };
-        let forward = config.listen.forward.map(|a| Server::bind(a, limits).map_err(|e| cannot_bind("listen.forward", &a.to_string(), &e))).transpose()?;
+        let forward = config
+            .listen
+            .forward
+            .map(|a| Server::bind(a, limits).map_err(|e| cannot_bind("listen.forward", &a.to_string(), &e)))
+            .transpose()?;
         let admin = config.listen.admin.map(|a| bind(a).map_err(|e| cannot_bind("listen.admin", &a.to_string(), &e))).transpose()?;
-        let control = match &config.listen.control {
-            Some(path) => Some(admin::control::bind(path).map_err(|e| cannot_bind("listen.control", &path.display().to_string(), &e))?),
-            None => None,
-        };
-        Ok(Self { house, forward, admin, control, readiness, drain: Drain::default(), deadline: config.timeouts.drain })
+        let control = config
+            .listen
+            .control
+            .as_ref()
+            .map(|p| ControlSocket::bind(p).map_err(|e| cannot_bind("listen.control", &p.display().to_string(), &e)));
+        let control = control.transpose()?;
+        Ok(Self { house, forward, admin, control, readiness, starting, drain: Drain::default(), deadline: config.timeouts.drain })
     }
 
     #[must_use]
@@ -185,24 +196,33 @@ impl App {
 
     /// Serves until `stop` resolves, then drains up to its deadline and closes the audit.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { house, forward, admin, control, readiness, drain, deadline } = self;
+        let Self { house, forward, admin, control, readiness, starting, drain, deadline } = self;
         let proxy = forward.as_ref().and_then(|s| s.address().ok());
         let over = CancellationToken::new();
         let (tasks, ends) = (house.tasks().clone(), over.clone());
         tokio::spawn(async move { tasks.sweep_until(ends).await });
         house.rules().broker.watch(|problem| tracing::error!("{problem}"));
         if let Some(listener) = admin {
-            tokio::spawn(admin::serve(listener, admin::State::new(house.metrics().clone(), readiness.clone(), house.audit().clone())));
+            let admin = Admin { metrics: house.metrics().clone(), readiness: readiness.clone(), refresh: refresh(&house) };
+            tokio::spawn(admin::serve(listener, admin, over.clone()));
         }
-        if let Some(listener) = control {
-            tokio::spawn(admin::control::serve(listener, house.clone(), proxy));
+        if let Some(socket) = control {
+            let control = Control {
+                tasks: house.tasks().clone(),
+                registry: house.registry().clone(),
+                clock: Arc::new(SystemClock),
+                proxy,
+                not_below: None,
+            };
+            tokio::spawn(admin::control::serve(socket, control, over.clone()));
         }
         if let Some(server) = forward {
             tokio::spawn(server.run(house.clone(), drain.clone()));
         }
-        readiness.listening();
+        tokio::spawn(watch_audit(house.audit().clone(), readiness.clone(), over.clone()));
+        starting.done();
         stop.await;
-        readiness.draining();
+        let _draining = readiness.block("draining");
         let dropped = drain.run(deadline).await;
         if dropped > 0 {
             tracing::warn!(dropped, "connections were still open at the end of the drain");
@@ -215,6 +235,31 @@ impl App {
     }
 }
 
+/// Brings the gauges that others keep up to date before a scrape.
+fn refresh(house: &House) -> Arc<dyn Fn(&Metrics) + Send + Sync> {
+    let house = house.clone();
+    let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    Arc::new(move |metrics| {
+        metrics.audit_backlog.set(count(house.audit().backlog()));
+        metrics.audit_head.set(count(house.audit().head().seq));
+        metrics.tasks_active.set(count(house.tasks().active() as u64));
+        metrics.cache_entries.set(count(house.rules().decider.cached()));
+    })
+}
+
+/// Not ready while records cannot be written.
+async fn watch_audit(audit: Arc<Audit>, readiness: Readiness, over: CancellationToken) {
+    let mut blocked = None;
+    let mut tick = tokio::time::interval(Duration::from_millis(250));
+    while over.run_until_cancelled(tick.tick()).await.is_some() {
+        match (audit.writable(), blocked.is_some()) {
+            (false, false) => blocked = Some(readiness.block("audit writable")),
+            (true, true) => blocked = None,
+            _ => {}
+        }
+    }
+}
+
 fn terminator(config: &Config) -> Result<Terminator, Problems> {
     let authority = match &config.tls.ca {
         Ca::Ephemeral => Authority::ephemeral(crate::clock::utc()),
@@ -222,7 +267,8 @@ fn terminator(config: &Config) -> Result<Terminator, Problems> {
     };
     let authority = authority.map_err(|e| Problem::new(e.to_string()).key("tls.ca"))?;
     if let Some(path) = &config.tls.publish {
-        std::fs::write(path, authority.pem()).map_err(|e| Problem::new(format!("cannot write the CA certificate: {e}")).at(path, None).key("tls.publish"))?;
+        std::fs::write(path, authority.pem())
+            .map_err(|e| Problem::new(format!("cannot write the CA certificate: {e}")).at(path, None).key("tls.publish"))?;
     }
     Terminator::new(authority).map_err(|e| Problem::new(format!("TLS to agents: {e}")).into())
 }

@@ -2,22 +2,26 @@
 //!
 //! Exit codes: 0 ok, 1 the answer is no, 2 usage, 3 could not do it; `run` exits with its command's.
 
-use std::process::ExitCode;
+use std::{
+    io::{stderr, stdout},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
+use crate::problem::Problem;
+
 pub mod agents;
-pub mod audit;
 pub mod check;
 mod control;
-pub mod demo;
 pub mod explain;
 pub mod init;
 pub mod intents;
-pub mod policy;
+pub mod request;
 pub mod run;
 pub mod serve;
 pub mod task;
+mod who;
 
 /// The proxy that decides, call by call, what an AI agent may do.
 #[derive(Debug, Parser)]
@@ -29,16 +33,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Demo(demo::Args),
     Run(run::Args),
     Serve(serve::Args),
     Check(check::Args),
     Explain(explain::Args),
     Intents(intents::Args),
-    Policy(policy::Args),
-    Task(task::Args),
-    Agents(agents::Args),
-    Audit(audit::Args),
+    Task(task::TaskArgs),
+    Agents(agents::AgentsArgs),
     Init(init::Args),
 }
 
@@ -46,17 +47,26 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Demo(args) => demo::run(args),
         Command::Run(args) => run::run(args),
         Command::Serve(args) => serve::run(args),
-        Command::Check(args) => check::run(args),
+        Command::Check(args) => check::run(&args, crate::app::load),
         Command::Explain(args) => explain::run(args),
         Command::Intents(args) => intents::run(args),
-        Command::Policy(args) => policy::run(args),
-        Command::Task(args) => task::run(args),
-        Command::Agents(args) => agents::run(args),
-        Command::Audit(args) => audit::run(args),
-        Command::Init(args) => init::run(args),
+        Command::Task(args) => asking(task::run(&args, &mut stdout(), &mut stderr())),
+        Command::Agents(args) => asking(agents::run(&args, &mut stdout(), &mut stderr())),
+        Command::Init(args) => init::run(&args),
+    }
+}
+
+/// Runs a command that asks a running Remit.
+fn asking(command: impl Future<Output = Result<u8, Problem>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(COULD_NOT, &error),
+    };
+    match runtime.block_on(command) {
+        Ok(code) => ExitCode::from(code),
+        Err(problem) => fail(COULD_NOT, &problem),
     }
 }
 
@@ -74,7 +84,8 @@ pub(crate) fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
 /// Text from the network as it may be shown on a terminal: control and bidirectional characters
 /// are escaped.
 pub(crate) fn shown(text: &str) -> std::borrow::Cow<'_, str> {
-    let plain = |c: char| !c.is_control() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    let plain =
+        |c: char| !c.is_control() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
     if text.chars().all(plain) {
         return text.into();
     }

@@ -5,6 +5,7 @@
 //! `enforce` knows the order, only `app` builds things.
 
 pub mod admin;
+pub mod app;
 pub mod audit;
 pub mod authority;
 pub mod call;
@@ -13,6 +14,7 @@ pub mod clock;
 pub mod config;
 pub mod credential;
 pub mod decide;
+pub mod enforce;
 pub mod forward;
 pub mod identify;
 pub mod intent;
@@ -21,8 +23,6 @@ pub mod metrics;
 pub mod problem;
 pub mod refusal;
 pub mod secret;
-pub mod telemetry;
 mod sys;
-pub mod enforce;
-pub mod app;
+pub mod telemetry;
 pub mod tls;

@@ -9,5 +9,6 @@ pub fn start(default: &str) {
     let json = std::env::var("REMIT_LOG_FORMAT").is_ok_and(|f| f == "json");
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // Fails only when someone else has set a subscriber, whose lines are as good.
-    let _ = if json { builder.json().try_init() } else { builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init() };
+    let _ =
+        if json { builder.json().try_init() } else { builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init() };
 }

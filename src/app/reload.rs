@@ -2,7 +2,11 @@ use std::path::PathBuf;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{clock::Moment, config::{self, Config}, enforce::House};
+use crate::{
+    clock::Moment,
+    config::{self, Config},
+    enforce::House,
+};
 
 /// Reloads the rules when a file changes or SIGHUP comes: all or nothing, the old ones stay in
 /// force on error, and no call is dropped.

@@ -8,10 +8,10 @@ use crate::{
     app::{self, App},
     authority::{Handle, Start},
     call::{Mode, Principal, Task},
-    cli::{COULD_NOT, NO, fail},
+    cli::{COULD_NOT, NO, fail, who::Who},
     clock::Moment,
-    config::{Ambient, Config, Sink},
-    problem::{Problem, Problems, nearest},
+    config::{Config, Sink},
+    problem::{Problem, Problems},
     telemetry,
 };
 
@@ -57,8 +57,8 @@ pub struct Args {
 pub fn run(args: Args) -> ExitCode {
     // The terminal is the command's; only what is asked for is logged to it.
     telemetry::start("off");
-    let config = match configure(&args) {
-        Ok(config) => config,
+    let (config, who) = match configure(&args) {
+        Ok(configured) => configured,
         Err(problems) => return fail(NO, &problems),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -66,7 +66,7 @@ pub fn run(args: Args) -> ExitCode {
         Err(error) => return fail(COULD_NOT, &error),
     };
     let code = runtime.block_on(async {
-        match tokio::spawn(run_in(args, config)).await {
+        match tokio::spawn(run_in(args, config, who)).await {
             Ok(code) => code,
             Err(error) => fail(COULD_NOT, &error),
         }
@@ -75,11 +75,7 @@ pub fn run(args: Args) -> ExitCode {
     code
 }
 
-async fn run_in(args: Args, config: Config) -> ExitCode {
-    let (agent, workflow) = match who(&args, &config) {
-        Ok(who) => who,
-        Err(problem) => return fail(NO, &problem),
-    };
+async fn run_in(args: Args, config: Config, who: Who) -> ExitCode {
     let (rules, warnings) = match app::load(&config) {
         Ok(loaded) => loaded,
         Err(problems) => return fail(NO, &problems),
@@ -96,7 +92,7 @@ async fn run_in(args: Args, config: Config) -> ExitCode {
         Err(problems) => return fail(NO, &problems),
     };
     let (Some(address), house) = (app.address(), app.house().clone()) else { return fail(COULD_NOT, &"there is no listener") };
-    let (task, handle) = match start(&app, &args, agent, workflow) {
+    let (task, handle) = match start(&app, &args, who) {
         Ok(started) => started,
         Err(problem) => return fail(NO, &problem),
     };
@@ -122,11 +118,12 @@ async fn run_in(args: Args, config: Config) -> ExitCode {
 }
 
 /// The config of a run: the file's, with a listener, a CA and an audit of its own.
-fn configure(args: &Args) -> Result<Config, Problems> {
+fn configure(args: &Args) -> Result<(Config, Who), Problems> {
     let mut config = match &args.config {
         Some(path) => Config::load(path)?,
         None => environment::observed(),
     };
+    let who = Who::pick(&config, args.agent.as_deref(), args.workflow.as_deref())?;
     if args.observe {
         config.mode = Mode::Observe;
     }
@@ -143,38 +140,16 @@ fn configure(args: &Args) -> Result<Config, Problems> {
     } else if config.audit.sinks.is_empty() {
         config.audit.sinks = vec![Sink::Dir(environment::state_dir().join("audit"))];
     }
-    Ok(config)
+    Ok((config, who))
 }
 
-/// Which agent and workflow the run is: as asked, else the only ones there are.
-fn who(args: &Args, config: &Config) -> Result<(Arc<str>, Arc<str>), Problem> {
-    let original: Option<Ambient> = args.config.as_ref().and_then(|p| Config::load(p).ok()).and_then(|c| c.ambient);
-    let agents: Vec<&str> = config.registry.agents.iter().map(|a| &*a.id).collect();
-    let wanted = args.agent.as_deref().or(original.as_ref().map(|a| &*a.agent));
-    let agent = pick("agent", wanted, &agents)?;
-    let workflows: Vec<&str> = config.registry.agents.iter().filter(|a| a.id == agent).flat_map(|a| a.workflows.iter().map(|w| &**w)).collect();
-    let ambient = original.filter(|a| a.agent == agent).map(|a| a.workflow);
-    let workflow = pick("workflow", args.workflow.as_deref().or(ambient.as_deref()), &workflows)?;
-    Ok((agent, workflow))
-}
-
-fn pick(what: &str, wanted: Option<&str>, there: &[&str]) -> Result<Arc<str>, Problem> {
-    match (wanted, there) {
-        (Some(wanted), _) if there.contains(&wanted) => Ok(Arc::from(wanted)),
-        (Some(wanted), _) => {
-            let near = nearest(wanted, there.iter().copied()).map(|n| format!("did you mean `{n}`? ")).unwrap_or_default();
-            Err(Problem::new(format!("no {what} `{wanted}` is registered for this")).help(format!("{near}there are: {}", there.join(", "))))
-        }
-        (None, [only]) => Ok(Arc::from(*only)),
-        (None, []) => Err(Problem::new(format!("no {what} is registered")).help("add one to the config; `remit init DIR` writes a starter")),
-        (None, _) => Err(Problem::new(format!("there are several {what}s")).help(format!("choose with --{what}: {}", there.join(", ")))),
-    }
-}
-
-fn start(app: &App, args: &Args, agent: Arc<str>, workflow: Arc<str>) -> Result<(Arc<Task>, Handle), Problem> {
+fn start(app: &App, args: &Args, who: Who) -> Result<(Arc<Task>, Handle), Problem> {
     let id = args.principal.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "local".into());
     let principal = Principal { id: Arc::from(id), verified: false, claims: serde_json::Value::Object(serde_json::Map::new()) };
-    let start = Start { agent, workflow, principal, lifetime: None, grants: Vec::new() };
+    let start = Start { agent: who.agent, workflow: who.workflow, principal, lifetime: None, grants: Vec::new() };
     let house = app.house();
-    house.tasks().start(&house.rules().registry, start, Moment::now()).map_err(|refusal| Problem::new(format!("{}: {}", refusal.reason, refusal.detail)))
+    house
+        .tasks()
+        .start(&house.rules().registry, start, Moment::now())
+        .map_err(|refusal| Problem::new(format!("{}: {}", refusal.reason, refusal.detail)))
 }

@@ -20,7 +20,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Rules {
     pub config: Config,
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     pub catalog: Catalog,
     pub decider: Decider,
     pub broker: Arc<Broker>,
@@ -43,6 +43,8 @@ pub struct House(Arc<Inner>);
 
 struct Inner {
     rules: ArcSwap<Rules>,
+    /// The registry of the rules in force, for who asks for nothing else.
+    registry: Arc<ArcSwap<Registry>>,
     tasks: Arc<Tasks>,
     audit: Arc<Audit>,
     recorder: Arc<dyn Recorder>,
@@ -59,6 +61,7 @@ impl House {
         let kib = usize::try_from(rules.config.limits.body_total >> 10).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Self(Arc::new(Inner {
             recorder: audit.clone(),
+            registry: Arc::new(ArcSwap::new(rules.registry.clone())),
             rules: ArcSwap::from_pointee(rules),
             tasks,
             audit,
@@ -76,7 +79,14 @@ impl House {
 
     /// Puts new rules in force, for calls that begin from now on.
     pub fn replace(&self, rules: Rules) {
+        self.0.registry.store(rules.registry.clone());
         self.0.rules.store(Arc::new(rules));
+    }
+
+    /// The registry in force; follows reloads.
+    #[must_use]
+    pub fn registry(&self) -> &Arc<ArcSwap<Registry>> {
+        &self.0.registry
     }
 
     #[must_use]

@@ -23,7 +23,13 @@ pub(super) struct Read {
 /// # Errors
 /// `body_too_large` past `limit` bytes; `overloaded` when all bodies together are past their
 /// budget; `ambiguous_request` when it breaks off, or stays silent for `idle`.
-pub(super) async fn whole(mut body: Incoming, headers: &HeaderMap, limit: u64, budget: &Arc<Semaphore>, idle: Duration) -> Result<Read, Refusal> {
+pub(super) async fn whole(
+    mut body: Incoming,
+    headers: &HeaderMap,
+    limit: u64,
+    budget: &Arc<Semaphore>,
+    idle: Duration,
+) -> Result<Read, Refusal> {
     if body.is_end_stream() {
         return Ok(Read { bytes: Bytes::new(), place: None });
     }
@@ -68,14 +74,16 @@ pub(super) async fn whole(mut body: Incoming, headers: &HeaderMap, limit: u64, b
 
 fn reserve(budget: &Arc<Semaphore>, bytes: u64) -> Result<OwnedSemaphorePermit, Refusal> {
     let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-    budget
-        .clone()
-        .try_acquire_many_owned(kib)
-        .map_err(|_| Refusal::new(Reason::Overloaded, "the bodies being read fill `limits.body.total`").with_retry_after(Duration::from_secs(1)))
+    budget.clone().try_acquire_many_owned(kib).map_err(|_| {
+        Refusal::new(Reason::Overloaded, "the bodies being read fill `limits.body.total`").with_retry_after(Duration::from_secs(1))
+    })
 }
 
 fn too_large(limit: u64) -> Refusal {
-    Refusal::new(Reason::BodyTooLarge, format!("this operation is judged by its body, and the body is longer than {limit} bytes (`limits.body`)"))
+    Refusal::new(
+        Reason::BodyTooLarge,
+        format!("this operation is judged by its body, and the body is longer than {limit} bytes (`limits.body`)"),
+    )
 }
 
 fn broken(detail: String) -> Refusal {

@@ -117,7 +117,9 @@ impl House {
             return Ok(understood.permitted(decision, cached, permit));
         }
         match choose(rules, &understood, decision.credential.as_deref()) {
-            Ok(choice) if choice.as_ref().is_some_and(Choice::is_own) => Ok(understood.permitted(decision, cached, permit.with_own_login())),
+            Ok(choice) if choice.as_ref().is_some_and(Choice::is_own) => {
+                Ok(understood.permitted(decision, cached, permit.with_own_login()))
+            }
             Ok(_) => Ok(understood.permitted(decision, cached, permit)),
             Err(refusal) => Err(self.turn_known(rules, At::Understood(understood, Some((decision, cached))), refusal).await),
         }
@@ -190,7 +192,9 @@ impl House {
     pub(super) fn recheck(&self, armed: Armed) -> Step<Armed> {
         match armed.permitted().permit().void(Instant::now()) {
             None => Ok(armed),
-            Some(reason) => Err(Turned::unrecorded(At::Armed(armed), Refusal::new(reason, "the task changed while the call was being prepared"))),
+            Some(reason) => {
+                Err(Turned::unrecorded(At::Armed(armed), Refusal::new(reason, "the task changed while the call was being prepared")))
+            }
         }
     }
 
@@ -201,7 +205,11 @@ impl House {
         let decision = armed.permitted().decision().clone();
         let began = Instant::now();
         let sent = rules.forward.send(armed, ask_readable).await;
-        if sent.left { reservation.commit() } else { reservation.cancel() }
+        if sent.left {
+            reservation.commit()
+        } else {
+            reservation.cancel()
+        }
         match sent.reply {
             Ok(reply) => {
                 if !decision.labels.is_empty() {

@@ -59,7 +59,8 @@ impl Walk for House {
         let rules = self.rules();
         let asked = Asked::of(&request);
         let account = Account::open(DecisionId::new(clock::unix_ms()), Moment::now().instant, self.recorder());
-        let refusal = Refusal::new(Reason::Overloaded, "all connections are taken (`limits.connections`)").with_retry_after(std::time::Duration::from_secs(1));
+        let refusal = Refusal::new(Reason::Overloaded, "all connections are taken (`limits.connections`)")
+            .with_retry_after(std::time::Duration::from_secs(1));
         let turned = self.turn(&rules, &door, At::Raw { account, method: request.method().clone(), to: None }, refusal).await;
         self.refuse(turned, &asked)
     }

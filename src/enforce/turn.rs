@@ -6,8 +6,8 @@ use smallvec::SmallVec;
 use crate::{
     audit::{DecisionRecord, Durability},
     call::{
-        Accepted, Account, Armed, Caller, Decision, DecisionId, Destination, ErrorForm, Head, Host, Identified, Intent, Lease, Listener, Mode, Operation, Permitted,
-        Provider, Understood, Verdict,
+        Accepted, Account, Armed, Caller, Decision, DecisionId, Destination, ErrorForm, Head, Host, Identified, Intent, Lease, Listener,
+        Mode, Operation, Permitted, Provider, Understood, Verdict,
     },
     clock,
     listen::Door,

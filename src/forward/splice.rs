@@ -118,9 +118,7 @@ where
             return to.shutdown().await;
         }
         let bytes = clean(buffer.split().freeze());
-        timeout_at(Instant::now() + idle, to.write_all(&bytes))
-            .await
-            .map_err(|_| io::ErrorKind::TimedOut)??;
+        timeout_at(Instant::now() + idle, to.write_all(&bytes)).await.map_err(|_| io::ErrorKind::TimedOut)??;
         to.flush().await?;
         *count += n as u64;
     }

@@ -72,13 +72,7 @@ impl<'c> Found<'c> {
         Self(Kind::Unlisted { provider, operation })
     }
 
-    pub(super) fn listed(
-        entry: &'c Entry,
-        compiled: &'c Compiled,
-        hit: Hit<'c>,
-        hosts: HostParams,
-        head: &Head,
-    ) -> Result<Self, Refusal> {
+    pub(super) fn listed(entry: &'c Entry, compiled: &'c Compiled, hit: Hit<'c>, hosts: HostParams, head: &Head) -> Result<Self, Refusal> {
         let reads = reads(compiled, head)?;
         let listed = Listed { entry, compiled, leaf: hit.leaf, captures: hit.captures, hosts, reads };
         if head.path.has_encoded_slash() {

@@ -14,8 +14,8 @@ use std::{
 use remit::{
     audit::{Audit, DecisionRecord, Durability, Report, verify_dir},
     call::{
-        AgentRef, Caller, DecisionId, Destination, Effect, Host, How, Intent, Labels, Lease, Listener, Mode, Operation, Outcome, Param, Params, Path as CallPath,
-        Principal, Provider, Recorder, Scheme, Task, TaskId, Verdict,
+        AgentRef, Caller, DecisionId, Destination, Effect, Host, How, Intent, Labels, Lease, Listener, Mode, Operation, Outcome, Param,
+        Params, Path as CallPath, Principal, Provider, Recorder, Scheme, Task, TaskId, Verdict,
     },
     config,
 };
@@ -193,7 +193,8 @@ pub fn verified(dir: &Path) -> Report {
 
 /// The log's files, in order.
 pub fn files(log: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = fs::read_dir(log).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "jsonl")).collect();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(log).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "jsonl")).collect();
     files.sort();
     files
 }

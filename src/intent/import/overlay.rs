@@ -50,8 +50,7 @@ impl Overlay {
     /// # Errors
     /// What is wrong in it, with its line.
     pub fn parse(file: &std::path::Path, text: &str) -> Result<Self, Problem> {
-        let overlay: Self = serde_yaml::from_str(text)
-            .map_err(|e| Problem::new(e.to_string()).at(file, e.location().map(|l| l.line())))?;
+        let overlay: Self = serde_yaml::from_str(text).map_err(|e| Problem::new(e.to_string()).at(file, e.location().map(|l| l.line())))?;
         Ok(Self { file: file.to_owned(), ..overlay })
     }
 
