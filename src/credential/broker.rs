@@ -131,8 +131,14 @@ impl Broker {
 
     /// The values given to the agent in place of secrets: wherever they stand, they are none.
     #[must_use]
-    pub fn with_placeholders<'a>(self, values: impl IntoIterator<Item = &'a str>) -> Self {
-        Self { placeholders: foreign::Placeholders::new(values), ..self }
+    pub fn with_placeholders<'a>(mut self, values: impl IntoIterator<Item = &'a str>) -> Self {
+        self.know_placeholders(values);
+        self
+    }
+
+    /// As [`Broker::with_placeholders`], for a broker that has a place already.
+    pub fn know_placeholders<'a>(&mut self, values: impl IntoIterator<Item = &'a str>) {
+        self.placeholders = foreign::Placeholders::new(values);
     }
 
     /// What is not wrong, but should be known: a secret that is short.
