@@ -9,6 +9,7 @@ use ahash::RandomState;
 use arc_swap::ArcSwapOption;
 
 use super::{
+    environment::{is_credential_name, is_secret_value},
     foreign,
     issue::{IssueCredential, Request},
     kind::{Fixed, Own},
@@ -217,13 +218,26 @@ impl Broker {
         foreign::judge(head, body, &foreign::Known { placeholders: &self.placeholders, leaks: self.leaks.load().as_deref(), query, own })
     }
 
-    /// Whether `value` holds a configured secret in any form.
+    /// Whether `value` holds a configured secret in any form. A secret so short that it stands in
+    /// ordinary text must be the whole of it.
     #[must_use]
     pub fn holds_secret(&self, value: &[u8]) -> bool {
-        self.credentials.values().any(|c| match &c.kind {
-            Kind::Static(fixed) => fixed.with_value(|secret| memchr::memmem::find(value, secret.as_bytes()).is_some()),
+        let holds = |secret: &str| match secret.len() {
+            0..8 => value == secret.as_bytes(),
+            _ => memchr::memmem::find(value, secret.as_bytes()).is_some(),
+        };
+        let raw = self.credentials.values().any(|c| match &c.kind {
+            Kind::Static(fixed) => fixed.with_value(holds),
             Kind::Own(_) => false,
-        }) || self.leaks.load().as_ref().is_some_and(|l| l.finds(value))
+        });
+        raw || self.leaks.load().as_ref().is_some_and(|l| l.finds(value))
+    }
+
+    /// Whether `remit run` keeps a variable from its child: by its name, because its value holds a
+    /// configured secret, or because it has the format of a well-known one.
+    #[must_use]
+    pub fn keeps_from_child(&self, name: &str, value: &[u8]) -> bool {
+        is_credential_name(name) || self.holds_secret(value) || is_secret_value(value)
     }
 
     /// Reads the secret files that changed. What cannot be read keeps its old value and is

@@ -152,10 +152,11 @@ fn grpc(refusal: &Refusal, cx: &Context<'_>, status: StatusCode, message: &str) 
     worded
 }
 
-/// As gRPC's HTTP/2 mapping writes `Status-Message`: printable ASCII but `%` as it is.
+/// As gRPC's HTTP/2 mapping writes `Status-Message`: printable ASCII but `%` as it is. Cut at
+/// 2,000 bytes, since clients bound the size of a header block.
 fn grpc_message(text: &str) -> String {
     use std::fmt::Write;
-    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+    text.bytes().take(2000).fold(String::with_capacity(text.len()), |mut out, byte| {
         if (b' '..=b'~').contains(&byte) && byte != b'%' {
             out.push(char::from(byte));
         } else {

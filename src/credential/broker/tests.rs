@@ -213,6 +213,8 @@ fn a_variable_that_holds_a_secret_in_any_form_is_known() {
     assert!(broker.holds_secret(format!("https://x:{SECRET}@h/").as_bytes()));
     assert!(broker.holds_secret(b"YS1zZWNyZXQtb2YtbW9yZS10aGFuLXNpeHRlZW4tYnl0ZXM="));
     assert!(!broker.holds_secret(b"/usr/bin:/bin"));
+    assert!(broker.keeps_from_child("ANYTHING", SECRET.as_bytes()) && broker.keeps_from_child("GH_TOKEN", b"x"));
+    assert!(!broker.keeps_from_child("PATH", b"/usr/bin:/bin"));
 }
 
 /// A file of its own for one test.
