@@ -13,11 +13,7 @@ use std::{
 
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
-use crate::{
-    call::Effect,
-    config::CatalogSource,
-    intent::Catalog,
-};
+use crate::{call::Effect, config::CatalogSource, intent::Catalog};
 
 /// Arguments of `remit intents`.
 #[derive(Debug, ClapArgs)]

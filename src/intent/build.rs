@@ -57,23 +57,11 @@ pub(super) fn catalog(texts: &[Text], problems: &mut Vec<Problem>) -> Catalog {
 struct Claims(BTreeMap<String, (String, String)>);
 
 /// Compiles one provider from all files that describe it.
-fn provider(
-    id: &str,
-    sources: &[&Source<'_>],
-    names: &mut Names,
-    claims: &mut Claims,
-    catalog: &mut Catalog,
-    problems: &mut Vec<Problem>,
-) {
+fn provider(id: &str, sources: &[&Source<'_>], names: &mut Names, claims: &mut Claims, catalog: &mut Catalog, problems: &mut Vec<Problem>) {
     let Some(provider) = head(id, sources, problems) else { return };
     let number = catalog.providers.len() as u32;
-    let mut entry = Entry {
-        fallback: Fallback::new(Some(&provider)),
-        provider,
-        operations: Vec::new(),
-        tries: Vec::new(),
-        hosts: Vec::new(),
-    };
+    let mut entry =
+        Entry { fallback: Fallback::new(Some(&provider)), provider, operations: Vec::new(), tries: Vec::new(), hosts: Vec::new() };
     let folds: Vec<&str> = sources.iter().flat_map(|s| s.spec.fold.iter().map(String::as_str)).collect();
     let mut served: BTreeMap<String, Served> = BTreeMap::new();
     for source in sources {

@@ -72,13 +72,7 @@ impl<'c> Found<'c> {
         Self(Kind::Unlisted { provider, operation })
     }
 
-    pub(super) fn listed(
-        entry: &'c Entry,
-        compiled: &'c Compiled,
-        hit: Hit<'c>,
-        hosts: HostParams,
-        head: &Head,
-    ) -> Result<Self, Refusal> {
+    pub(super) fn listed(entry: &'c Entry, compiled: &'c Compiled, hit: Hit<'c>, hosts: HostParams, head: &Head) -> Result<Self, Refusal> {
         let reads = reads(compiled, head)?;
         let listed = Listed { entry, compiled, leaf: hit.leaf, captures: hit.captures, hosts, reads };
         if head.path.has_encoded_slash() {
@@ -339,7 +333,8 @@ impl Declared {
             (Some(Param::Text(own)), Value::String(text)) => *own == self.folded(Cow::Borrowed(text)),
             (Some(Param::Text(own)), Value::Number(n)) => **own == *n.to_string(),
             (Some(Param::Text(own)), Value::Bool(b)) => **own == *b.to_string(),
-            (Some(Param::Json(own @ (Value::Number(_) | Value::Bool(_)))), Value::String(text)) => own.to_string() == **text,
+            (Some(Param::Json(Value::Number(own))), Value::String(text)) => *text == own.to_string(),
+            (Some(Param::Json(Value::Bool(own))), Value::String(text)) => *text == own.to_string(),
             (Some(Param::Json(own)), other) => own == other,
             (Some(Param::Text(_)) | None, _) => false,
         };

@@ -98,7 +98,18 @@ mod tests {
     fn a_parameter_is_one_label_before_a_registered_domain() {
         let host = parse_one("{site}.api.example.com").unwrap();
         assert_eq!((&*host.ending, host.key().as_str()), ("api.example.com", "{}.api.example.com"));
-        for text in ["{x}", "{x}.com", "{x}.co.uk", "a{x}.example.com", "*.example.com", "Example.com", "{a}.{a}.example.com", "a..b", "example.com:443", "example.com."] {
+        for text in [
+            "{x}",
+            "{x}.com",
+            "{x}.co.uk",
+            "a{x}.example.com",
+            "*.example.com",
+            "Example.com",
+            "{a}.{a}.example.com",
+            "a..b",
+            "example.com:443",
+            "example.com.",
+        ] {
             assert!(parse_one(text).is_err(), "{text}");
         }
     }

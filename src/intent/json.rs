@@ -283,6 +283,7 @@ impl<'de> Keys<'de> {
         Self { folds, few: SmallVec::new(), many: HashSet::default() }
     }
 
+    #[allow(clippy::ptr_arg)] // a borrowed key is kept as it is, not copied
     fn check(&mut self, key: &Cow<'de, str>) -> Result<(), String> {
         let same = if self.folds { fold(key).into_owned().into() } else { key.clone() };
         let new = if self.few.len() < FEW {

@@ -15,7 +15,9 @@ impl Catalog {
             return Vec::new();
         }
         let mut found: Vec<(usize, Facts<'_>)> = self.operations().filter_map(|f| Some((score(f, &words)?, f))).collect();
-        found.sort_by(|(a, f), (b, g)| b.cmp(a).then_with(|| f.operation().id.len().cmp(&g.operation().id.len())).then_with(|| f.operation().id.cmp(&g.operation().id)));
+        found.sort_by(|(a, f), (b, g)| {
+            b.cmp(a).then_with(|| f.operation().id.len().cmp(&g.operation().id.len())).then_with(|| f.operation().id.cmp(&g.operation().id))
+        });
         found.into_iter().take(MOST).map(|(_, f)| f).collect()
     }
 }

@@ -225,7 +225,8 @@ fn body_parameters_are_any_json_value() {
 
 #[test]
 fn an_undeclared_body_may_not_contradict_a_parameter() {
-    let touch = |body: &str, media: &str| ask(&small(), &head("POST", "api.shop.example/owners/acme/touch", &[("content-type", media)]), body);
+    let touch =
+        |body: &str, media: &str| ask(&small(), &head("POST", "api.shop.example/owners/acme/touch", &[("content-type", media)]), body);
     refused(touch(r#"{"owner": "evil"}"#, "application/json"), "owner");
     refused(touch("owner=evil", "application/x-www-form-urlencoded"), "owner");
     refused(touch(r#"{"x": 1, "x": 2}"#, "application/json"), "\"x\"");
@@ -357,7 +358,8 @@ fn git_is_told_apart_by_service() {
 
 #[test]
 fn realtime_is_the_only_upgrade() {
-    let upgrades: Vec<_> = builtin().operations().filter(|f| !f.operation().upgrades.is_empty()).map(|f| f.operation().id.to_string()).collect();
+    let upgrades: Vec<_> =
+        builtin().operations().filter(|f| !f.operation().upgrades.is_empty()).map(|f| f.operation().id.to_string()).collect();
     assert_eq!(upgrades, ["openai.realtime.connect"]);
 }
 
@@ -388,11 +390,20 @@ fn problems(text: &str) -> String {
 fn a_broken_catalog_names_file_line_and_fix() {
     let with = |lines: &str| format!("provider: p\nhosts: [a.example]\noperations:\n{lines}");
     for (text, want) in [
-        ("provider: p\nhosts: [a.example]\noperatons: []\n".to_owned(), "c.yaml:3: operatons: `operatons` is not known here; did you mean `operations`?"),
-        (with("  - {id: p.a.b, match: \"GET /x\", effect: read}\n  - {id: p.a.c, match: \"GET /y\", efect: read}\n"), "c.yaml:5: efect: `efect` is not known here; did you mean `effect`?"),
+        (
+            "provider: p\nhosts: [a.example]\noperatons: []\n".to_owned(),
+            "c.yaml:3: operatons: `operatons` is not known here; did you mean `operations`?",
+        ),
+        (
+            with("  - {id: p.a.b, match: \"GET /x\", effect: read}\n  - {id: p.a.c, match: \"GET /y\", efect: read}\n"),
+            "c.yaml:5: efect: `efect` is not known here; did you mean `effect`?",
+        ),
         (with("  - {id: p.a.b, match: \"GET /x\", effect: raed}\n"), "c.yaml:4: raed: `raed` is not known here; did you mean `read`?"),
         (with("  - {id: p.a.b, match: \"GET /x\", effect: read}\n  - {id: p.a.b, match: \"GET /y\", effect: read}\n"), "c.yaml"),
-        (with("  - {id: p.a.b, match: \"GET /x/{i}\", effect: read}\n  - {id: p.a.c, match: \"GET /x/{j}\", effect: read}\n"), "matches the same requests as p.a.b (c.yaml:4)"),
+        (
+            with("  - {id: p.a.b, match: \"GET /x/{i}\", effect: read}\n  - {id: p.a.c, match: \"GET /x/{j}\", effect: read}\n"),
+            "matches the same requests as p.a.b (c.yaml:4)",
+        ),
         (with("  - {id: q.a.b, match: \"GET /x\", effect: read}\n"), "c.yaml:4: q.a.b: an id is `p.GROUP.NAME`"),
         (with("  - {id: p.a.b, match: \"GET /x/{id}\", effect: read, reserved: [di]}\n"), "did you mean `id`?"),
         (with("  - {id: p.a.b, match: \"GET /x/{id}\", effect: write, body: {id: /id}}\n"), "call it `body_id`"),
@@ -400,7 +411,10 @@ fn a_broken_catalog_names_file_line_and_fix() {
         (with("  - {id: p.a.b, match: \"GET /x\", effect: write, body: {id: /i, id: /j}}\n"), "stands twice"),
         (with("  - {id: p.unknown.b, match: \"GET /x\", effect: read}\n"), "`unknown` is kept"),
         (with("  - {id: p.a.b, match: \"/x\", effect: read}\n"), "c.yaml:4: p.a.b: a match is"),
-        ("provider: p\nhosts: [a.example]\nreaders: [{graphql: /graphql}]\n".to_owned(), "c.yaml:3: readers: this version has no reader `graphql`"),
+        (
+            "provider: p\nhosts: [a.example]\nreaders: [{graphql: /graphql}]\n".to_owned(),
+            "c.yaml:3: readers: this version has no reader `graphql`",
+        ),
         ("provider: p\nhosts: [\"{x}.com\"]\n".to_owned(), "c.yaml:2: hosts: `{x}.com` could be anybody's host"),
         ("provider: p\nhosts: [a.example]\nfold: [repo]\n".to_owned(), "c.yaml:3: fold: no operation has a parameter `repo`"),
         ("provider: P\nhosts: [a.example]\n".to_owned(), "provider: `P` cannot name a provider"),
@@ -426,7 +440,10 @@ fn files_of_one_provider_are_merged_and_of_two_kept_apart() {
     let four = file("4.yaml", "provider: p\nhosts: [a.example]\noperations: [{id: p.a.same, match: \"GET /1\", effect: read}]\n");
     let merged = Catalog::load(&[one.clone(), two]).unwrap();
     let id = |url: &str| ask(&merged, &head("GET", url, &[]), "").unwrap().0;
-    assert_eq!([id("a.example/1"), id("a.example/2"), id("b.example/1"), id("b.example/2")], ["p.a.one", "p.a.two", "p.unknown", "p.a.two"]);
+    assert_eq!(
+        [id("a.example/1"), id("a.example/2"), id("b.example/1"), id("b.example/2")],
+        ["p.a.one", "p.a.two", "p.unknown", "p.a.two"]
+    );
     let claimed = Catalog::load(&[one.clone(), three]).unwrap_err().to_string();
     assert!(claimed.contains("`a.example` belongs to the provider `p` already"), "{claimed}");
     let same = Catalog::load(&[one, four]).unwrap_err().to_string();
@@ -466,7 +483,8 @@ fn check(facts: Facts<'_>, value: &mut dyn FnMut(&str, bool) -> String) {
         let (method, path) = pattern.split_once(' ').unwrap();
         let (path, want) = render(path, value);
         let host = facts.hosts().find(|h| (facts.operation().id.ends_with("upload-release-asset")) == h.starts_with("uploads.")).unwrap();
-        let (id, params) = ask(builtin(), &head(method, &format!("{host}{path}"), &[]), "").unwrap_or_else(|e| panic!("{pattern} {path}: {e}"));
+        let (id, params) =
+            ask(builtin(), &head(method, &format!("{host}{path}"), &[]), "").unwrap_or_else(|e| panic!("{pattern} {path}: {e}"));
         assert_eq!(id, &*facts.operation().id, "{path}");
         assert_eq!(lowered(&params), lowered(&want), "{path}");
     }

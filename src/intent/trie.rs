@@ -79,8 +79,7 @@ impl Trie {
     /// Adds one pattern.
     pub(super) fn insert(&mut self, pattern: &Pattern, operation: u32, params: Box<[u16]>) {
         let at = pattern.segments.iter().fold(0, |at, segment| self.child(at, segment));
-        let leaf =
-            Leaf { method: pattern.method.clone(), query: pattern.query.clone().into_boxed_slice(), operation, params };
+        let leaf = Leaf { method: pattern.method.clone(), query: pattern.query.clone().into_boxed_slice(), operation, params };
         if let Some(node) = self.nodes.get_mut(at as usize) {
             node.leaves.push(leaf);
         }

@@ -176,11 +176,8 @@ fn read<'h>(
 fn line(answer: &Answer) -> Value {
     match answer {
         Ok(reading) => {
-            let intents: Vec<Value> = reading
-                .intents
-                .iter()
-                .map(|i| json!({"id": i.id(), "effect": i.operation.effect, "params": i.params}))
-                .collect();
+            let intents: Vec<Value> =
+                reading.intents.iter().map(|i| json!({"id": i.id(), "effect": i.operation.effect, "params": i.params})).collect();
             json!({"intents": intents, "provider": reading.provider.as_ref().map(|p| &*p.id)})
         }
         Err(RequestError::Refused(refusal)) => json!({"refused": {"reason": refusal.reason, "detail": refusal.detail}}),

@@ -67,7 +67,10 @@ fn exit_codes_tell_no_from_wrong() {
     assert_eq!(remit(&["match", "GET", ISSUES, "-H", "no colon"]).0, End::Usage);
     assert_eq!(remit(&["match", "GET", ISSUES, "--catalog", "/no/such/file.yaml"]).0, End::Failed);
     assert_eq!(remit(&["match", "--input", "/no/such/file.jsonl"]).0, End::Failed);
-    assert_eq!(remit(&["show", "github.issues.creat"]).2, "no operation has the id `github.issues.creat`; did you mean `github.issues.create`?\n");
+    assert_eq!(
+        remit(&["show", "github.issues.creat"]).2,
+        "no operation has the id `github.issues.creat`; did you mean `github.issues.create`?\n"
+    );
 }
 
 #[test]
@@ -77,7 +80,9 @@ fn a_batch_answers_line_for_line() {
         format!(r#"{{"method": "GET", "url": "{ISSUES}/7"}}"#),
         "{".to_owned(),
         format!(r#"{{"method": "POST", "url": "{ISSUES}", "headers": {{"Content-Type": "application/json"}}, "body": {{"title": "a"}}}}"#),
-        format!(r#"{{"method": "POST", "url": "{ISSUES}", "headers": [["content-type", "application/json"]], "body": "{{\"title\": \"b\"}}"}}"#),
+        format!(
+            r#"{{"method": "POST", "url": "{ISSUES}", "headers": [["content-type", "application/json"]], "body": "{{\"title\": \"b\"}}"}}"#
+        ),
         format!(r#"{{"method": "POST", "url": "{ISSUES}", "body": {{"title": "a", "title": "b"}}}}"#),
         format!(r#"{{"method": "GET", "url": "{ISSUES}/../x"}}"#),
         r#"{"method": "GET", "url": "https://nowhere.example/", "headers": {"Accept": ["a", "b"]}, "body": null}"#.to_owned(),
@@ -176,7 +181,10 @@ fn a_broken_description_names_the_place() {
         (path(r##""/x": {"$ref": "#/nothing"}"##), "/paths/~1x: `#/nothing` points at nothing"),
         (path(r#""/x": {"$ref": "other.json"}"#), "/paths/~1x: `other.json` points outside"),
         (path(r#""/x": {"get": {"parameters": [{"in": "path"}]}}"#), "/paths/~1x/get/parameters/0: a parameter needs"),
-        (path(r#""/x": {"get": {"operationId": "a/b"}}, "/y": {"get": {"operationId": "a/b"}}"#), "/paths/~1y/get: `a.a.b` is also the id of /paths/~1x/get"),
+        (
+            path(r#""/x": {"get": {"operationId": "a/b"}}, "/y": {"get": {"operationId": "a/b"}}"#),
+            "/paths/~1y/get: `a.a.b` is also the id of /paths/~1x/get",
+        ),
         (path(r#""x": {"get": {}}"#), "/paths/x/get: `x` is not a path"),
         (cyclic.to_owned(), "/paths/~1x/get/parameters/0: more than 32 `$ref`s"),
         (format!("{{\"openapi\": {}", "[".repeat(100_000)), "recursion limit"),

@@ -14,14 +14,33 @@ pub(super) struct Derived {
 
 /// Verbs of operations that only look, whatever their method.
 const READS: [&str; 22] = [
-    "get", "list", "search", "query", "find", "lookup", "check", "validate", "verify", "preview", "render", "count", "describe", "compare",
-    "estimate", "calculate", "fetch", "show", "read", "test", "diff", "retrieve",
+    "get",
+    "list",
+    "search",
+    "query",
+    "find",
+    "lookup",
+    "check",
+    "validate",
+    "verify",
+    "preview",
+    "render",
+    "count",
+    "describe",
+    "compare",
+    "estimate",
+    "calculate",
+    "fetch",
+    "show",
+    "read",
+    "test",
+    "diff",
+    "retrieve",
 ];
 const DELETES: [&str; 7] = ["delete", "remove", "destroy", "purge", "erase", "drop", "revoke"];
 const EXECUTES: [&str; 8] = ["run", "execute", "invoke", "dispatch", "trigger", "exec", "eval", "rerun"];
-const CHANGES: [&str; 14] = [
-    "create", "update", "set", "add", "put", "send", "start", "stop", "cancel", "reset", "enable", "disable", "restore", "publish",
-];
+const CHANGES: [&str; 14] =
+    ["create", "update", "set", "add", "put", "send", "start", "stop", "cancel", "reset", "enable", "disable", "restore", "publish"];
 /// Things whose settings decide what others may do.
 const GOVERNS: [&str; 10] =
     ["permission", "permissions", "role", "roles", "policy", "policies", "protection", "ruleset", "rulesets", "admin"];
@@ -78,7 +97,18 @@ fn labels(method: &str, words: &[&str]) -> Vec<Label> {
     if has(&MAKES) && has(&["token", "tokens", "key", "keys", "credential", "credentials", "jitconfig", "password"]) {
         labels.push(Label::MintsCredential);
     }
-    if has(&["collaborator", "collaborators", "invitation", "invitations", "invite", "member", "members", "membership", "memberships", "share"]) {
+    if has(&[
+        "collaborator",
+        "collaborators",
+        "invitation",
+        "invitations",
+        "invite",
+        "member",
+        "members",
+        "membership",
+        "memberships",
+        "share",
+    ]) {
         labels.push(Label::SharesAccess);
     }
     if has(&["webhook", "webhooks", "hook", "hooks", "transfer", "forward", "forwarding"]) {
@@ -102,7 +132,8 @@ fn kebab(text: &str) -> String {
         if c.is_ascii_alphanumeric() {
             // `getURLById`: a new word begins at a capital after a small letter, or before one.
             let next_is_small = chars.peek().is_some_and(|n| n.is_ascii_lowercase());
-            let starts = c.is_ascii_uppercase() && (before.is_ascii_lowercase() || before.is_ascii_digit() || (before.is_ascii_uppercase() && next_is_small));
+            let starts = c.is_ascii_uppercase()
+                && (before.is_ascii_lowercase() || before.is_ascii_digit() || (before.is_ascii_uppercase() && next_is_small));
             if starts && !out.ends_with('-') {
                 out.push('-');
             }
