@@ -315,11 +315,10 @@ fn the_media_type_decides_what_a_body_may_be() {
 
 #[test]
 fn only_what_must_be_read_is_asked_for() {
+    let catalog = small();
     let need = |method: &str, url: &str, media: &str| {
-        let catalog = small();
         let head = head(method, &format!("api.shop.example{url}"), &[("content-type", media)]);
-        let need = catalog.find(&head).unwrap().need();
-        need
+        catalog.find(&head).unwrap().need()
     };
     let whole = Need::Whole { limit: Class::Default };
     assert_eq!(need("PUT", "/owners/a/items/1", "application/json"), whole);
