@@ -481,7 +481,7 @@ fn check(facts: Facts<'_>, value: &mut dyn FnMut(&str, bool) -> String) {
     for pattern in facts.matches() {
         let (method, path) = pattern.split_once(' ').unwrap();
         let (path, want) = render(path, value);
-        let host = facts.hosts().find(|h| (facts.operation().id.ends_with("upload-release-asset")) == h.starts_with("uploads.")).unwrap();
+        let host = facts.hosts().next().unwrap();
         let (id, params) =
             ask(builtin(), &head(method, &format!("{host}{path}"), &[]), "").unwrap_or_else(|e| panic!("{pattern} {path}: {e}"));
         assert_eq!(id, &*facts.operation().id, "{path}");
