@@ -12,6 +12,7 @@ mod found;
 mod hosts;
 pub mod import;
 mod json;
+mod lines;
 mod operation;
 mod pattern;
 mod query;

@@ -60,10 +60,9 @@ struct Claims(BTreeMap<String, (String, String)>);
 fn provider(id: &str, sources: &[&Source<'_>], names: &mut Names, claims: &mut Claims, catalog: &mut Catalog, problems: &mut Vec<Problem>) {
     let Some(provider) = head(id, sources, problems) else { return };
     let number = catalog.providers.len() as u32;
-    let mut entry =
-        Entry { fallback: Fallback::new(Some(&provider)), provider, operations: Vec::new(), tries: Vec::new(), hosts: Vec::new() };
+    let mut entry = Entry { fallback: Fallback::new(Some(&provider)), provider, operations: Vec::new(), tries: Vec::new() };
     let folds: Vec<&str> = sources.iter().flat_map(|s| s.spec.fold.iter().map(String::as_str)).collect();
-    let mut served: BTreeMap<String, Served> = BTreeMap::new();
+    let mut served: BTreeMap<String, Served<'_>> = BTreeMap::new();
     for source in sources {
         let defaults = hosts::parse(source, &source.spec.hosts, None, problems);
         let owner = Arc::clone(&entry.provider);
@@ -71,14 +70,13 @@ fn provider(id: &str, sources: &[&Source<'_>], names: &mut Names, claims: &mut C
         for spec in &source.spec.operations {
             let at = entry.operations.len() as u32;
             let Some(made) = make(&shared, spec, names, problems) else { continue };
-            let place = source.place(&spec.id);
             if catalog.ids.contains_key(&made.compiled.operation.id) {
                 problems.push(source.problem(&spec.id, "this id is taken: two operations would be one to every grant"));
                 continue;
             }
             catalog.ids.insert(Arc::clone(&made.compiled.operation.id), (number, at));
             for host in &made.hosts {
-                served.entry(host.key()).or_insert_with(|| Served::new(host.clone())).add(at, &place, &spec.id, source, &made, problems);
+                served.entry(host.key()).or_insert_with(|| Served::new(host.clone())).add(at, &spec.id, source, &made, problems);
             }
             entry.operations.push(made.compiled);
         }
@@ -94,23 +92,24 @@ fn provider(id: &str, sources: &[&Source<'_>], names: &mut Names, claims: &mut C
 }
 
 /// What one host serves: operation, its pattern's place, and a trie to be.
-struct Served {
+struct Served<'s> {
     host: HostSpec,
     operations: Vec<u32>,
     trie: Trie,
-    shapes: BTreeMap<String, String>,
+    /// Shape → id and file of the operation that has it.
+    shapes: HashMap<String, (&'s str, &'s Source<'s>)>,
 }
 
-impl Served {
+impl<'s> Served<'s> {
     fn new(host: HostSpec) -> Self {
-        Self { host, operations: Vec::new(), trie: Trie::new(), shapes: BTreeMap::new() }
+        Self { host, operations: Vec::new(), trie: Trie::new(), shapes: HashMap::new() }
     }
 
-    fn add(&mut self, at: u32, place: &str, id: &str, source: &Source<'_>, made: &Made, problems: &mut Vec<Problem>) {
+    fn add(&mut self, at: u32, id: &'s str, source: &'s Source<'s>, made: &Made, problems: &mut Vec<Problem>) {
         self.operations.push(at);
         for (pattern, params) in &made.patterns {
-            if let Some(other) = self.shapes.insert(pattern.shape(), format!("{id} ({place})")) {
-                let message = format!("`{}` matches the same requests as {other}", pattern.shape());
+            if let Some((other, file)) = self.shapes.insert(pattern.shape(), (id, source)) {
+                let message = format!("`{}` matches the same requests as {other} ({})", pattern.shape(), file.place(other));
                 problems.push(source.problem(id, message).help("two operations that no request tells apart cannot both be listed"));
                 continue;
             }
@@ -121,7 +120,7 @@ impl Served {
 
 /// Gives every host its trie; hosts that serve the same operations share one.
 fn place_hosts(
-    served: BTreeMap<String, Served>,
+    served: BTreeMap<String, Served<'_>>,
     number: u32,
     entry: &mut Entry,
     claims: &mut Claims,
@@ -147,7 +146,6 @@ fn place_hosts(
             entry.tries.len() as u32 - 1
         });
         let place = Place { provider: number, trie };
-        entry.hosts.push(host.text.as_str().into());
         if host.names.is_empty() {
             catalog.hosts.insert(host.text.into(), place);
         } else {

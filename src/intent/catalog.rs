@@ -49,7 +49,6 @@ pub(super) struct Entry {
     /// One for each set of operations that some hosts serve.
     pub tries: Vec<Trie>,
     pub fallback: Fallback,
-    pub hosts: Vec<Box<str>>,
 }
 
 /// Which operations a host serves.
@@ -81,6 +80,8 @@ pub(super) struct Fallback {
 pub(super) struct Compiled {
     pub operation: Arc<Operation>,
     pub matches: Box<[Box<str>]>,
+    /// Hosts that serve it, as the catalog writes them.
+    pub hosts: Box<[Arc<str>]>,
     /// In the catalog's order: path, host, query, body.
     pub declared: Box<[Declared]>,
     pub body: BodyPlan,
@@ -142,7 +143,6 @@ pub(super) type HostParams = SmallVec<[(Arc<str>, Box<str>); 1]>;
 /// What a catalog says of one operation, for people and linters.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'c> {
-    entry: &'c Entry,
     compiled: &'c Compiled,
 }
 
@@ -217,7 +217,7 @@ impl Catalog {
 
     /// Every operation that is listed, by provider, in the catalog's order.
     pub fn operations(&self) -> impl Iterator<Item = Facts<'_>> {
-        self.providers.iter().flat_map(|entry| entry.operations.iter().map(move |compiled| Facts { entry, compiled }))
+        self.providers.iter().flat_map(|entry| entry.operations.iter().map(|compiled| Facts { compiled }))
     }
 
     /// An operation by its id, or by one that it had before.
@@ -225,7 +225,7 @@ impl Catalog {
     pub fn operation(&self, id: &str) -> Option<Facts<'_>> {
         let (provider, operation) = *self.ids.get(self.current_id(id))?;
         let entry = self.providers.get(provider as usize)?;
-        Some(Facts { entry, compiled: entry.operations.get(operation as usize)? })
+        Some(Facts { compiled: entry.operations.get(operation as usize)? })
     }
 
     /// The present id of an operation that was renamed; any other id as it is.
@@ -352,9 +352,9 @@ impl<'c> Facts<'c> {
         self.compiled.declared.iter().map(|d| (&*d.name, d.from.as_str()))
     }
 
-    /// The provider's hosts, as the catalog writes them.
+    /// The hosts that serve it, as the catalog writes them.
     pub fn hosts(self) -> impl Iterator<Item = &'c str> {
-        self.entry.hosts.iter().map(|h| &**h)
+        self.compiled.hosts.iter().map(|h| &**h)
     }
 
     /// How large a body may be that is read whole.

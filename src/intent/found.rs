@@ -333,7 +333,8 @@ impl Declared {
             (Some(Param::Text(own)), Value::String(text)) => *own == self.folded(Cow::Borrowed(text)),
             (Some(Param::Text(own)), Value::Number(n)) => **own == *n.to_string(),
             (Some(Param::Text(own)), Value::Bool(b)) => **own == *b.to_string(),
-            (Some(Param::Json(own @ (Value::Number(_) | Value::Bool(_)))), Value::String(text)) => own.to_string() == **text,
+            (Some(Param::Json(Value::Number(own))), Value::String(text)) => *text == own.to_string(),
+            (Some(Param::Json(Value::Bool(own))), Value::String(text)) => *text == own.to_string(),
             (Some(Param::Json(own)), other) => own == other,
             (Some(Param::Text(_)) | None, _) => false,
         };

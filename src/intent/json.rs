@@ -275,14 +275,15 @@ impl Step {
 struct Keys<'de> {
     folds: bool,
     few: SmallVec<[Cow<'de, str>; FEW]>,
-    many: HashSet<Box<str>, ahash::RandomState>,
+    many: Option<HashSet<Box<str>, ahash::RandomState>>,
 }
 
 impl<'de> Keys<'de> {
     fn new(folds: bool) -> Self {
-        Self { folds, few: SmallVec::new(), many: HashSet::default() }
+        Self { folds, few: SmallVec::new(), many: None }
     }
 
+    #[allow(clippy::ptr_arg)] // a borrowed key is kept as it is, not copied
     fn check(&mut self, key: &Cow<'de, str>) -> Result<(), String> {
         let same = if self.folds { fold(key).into_owned().into() } else { key.clone() };
         let new = if self.few.len() < FEW {
@@ -290,10 +291,9 @@ impl<'de> Keys<'de> {
             self.few.push(same);
             new
         } else {
-            if self.many.is_empty() {
-                self.many.extend(self.few.iter().map(|k| Box::from(&**k)));
-            }
-            self.many.insert(same.as_ref().into())
+            let few = &self.few;
+            let many = self.many.get_or_insert_with(|| few.iter().map(|k| Box::from(&**k)).collect());
+            many.insert(same.as_ref().into())
         };
         if new {
             return Ok(());

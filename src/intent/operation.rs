@@ -62,6 +62,7 @@ pub(super) fn make(shared: &Shared<'_>, spec: &OperationSpec, names: &mut Names,
     maker.hosts(&hosts);
     maker.query();
     let body = maker.body();
+    let served = hosts.iter().map(|h| maker.names.share(&h.text)).collect();
     maker.check_lists();
     let declared = maker.declared.into_boxed_slice();
     if problems.len() > before {
@@ -72,6 +73,7 @@ pub(super) fn make(shared: &Shared<'_>, spec: &OperationSpec, names: &mut Names,
     let compiled = Compiled {
         operation: Arc::new(operation?),
         matches: spec.matches.0.iter().map(|m| m.as_str().into()).collect(),
+        hosts: served,
         declared,
         body,
         content: spec.content.iter().map(|c| c.to_ascii_lowercase().into()).collect(),

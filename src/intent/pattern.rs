@@ -8,10 +8,13 @@ pub(super) struct Pattern {
     pub method: Method,
     pub segments: Vec<Segment>,
     /// Query parameters that must be there with just this value, decoded.
-    pub query: Vec<(Box<str>, Box<str>)>,
+    pub query: Query,
     /// The path parameters, in order.
     pub names: Vec<Box<str>>,
 }
+
+/// Names and values.
+pub(super) type Query = Vec<(Box<str>, Box<str>)>;
 
 /// One segment of a path; the parameters' names stand in [`Pattern::names`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,7 +90,7 @@ impl Pattern {
     }
 }
 
-fn parse_query(text: &str) -> Result<Vec<(Box<str>, Box<str>)>, String> {
+fn parse_query(text: &str) -> Result<Query, String> {
     let mut pairs = Vec::new();
     for pair in text.split('&') {
         let Some((name, value)) = pair.split_once('=') else { return Err(format!("`{pair}` in the query is not `name=value`")) };
@@ -104,7 +107,7 @@ fn parse_query(text: &str) -> Result<Vec<(Box<str>, Box<str>)>, String> {
 
 fn parse_segment(text: &str, names: &mut Vec<Box<str>>) -> Result<Segment, String> {
     let mut pieces = Vec::new();
-    let mut multi = None;
+    let mut multi = false;
     let mut rest = text;
     while let Some(open) = rest.find('{') {
         let (literal, tail) = rest.split_at(open);
@@ -114,7 +117,7 @@ fn parse_segment(text: &str, names: &mut Vec<Box<str>>) -> Result<Segment, Strin
         let (name, after) = inner.split_at(close);
         rest = after.get(1..).unwrap_or("");
         let plain = name.strip_prefix('+');
-        multi = multi.or(plain.map(|_| pieces.len()));
+        multi |= plain.is_some();
         let name = plain.unwrap_or(name);
         if !is_name(name) {
             return Err(format!("`{name}` is not a parameter name: letters, digits, `_`, `-`, `.` or `$`"));
@@ -127,13 +130,13 @@ fn parse_segment(text: &str, names: &mut Vec<Box<str>>) -> Result<Segment, Strin
     }
     push_literal(rest, &mut pieces)?;
     match (multi, pieces.as_slice()) {
-        (Some(_), [Piece::Param]) => Ok(Segment::Multi("".into())),
-        (Some(_), [Piece::Param, Piece::Literal(suffix)]) => Ok(Segment::Multi(suffix.clone())),
-        (Some(_), _) => Err(format!("`{text}`: a `{{+…}}` stands first in its segment, with at most a literal after it")),
-        (None, []) => Ok(Segment::Literal("".into())),
-        (None, [Piece::Literal(literal)]) => Ok(Segment::Literal(literal.clone())),
-        (None, [Piece::Param]) => Ok(Segment::Whole),
-        (None, _) => Ok(Segment::Mixed(pieces.into())),
+        (true, [Piece::Param]) => Ok(Segment::Multi("".into())),
+        (true, [Piece::Param, Piece::Literal(suffix)]) => Ok(Segment::Multi(suffix.clone())),
+        (true, _) => Err(format!("`{text}`: a `{{+…}}` stands first in its segment, with at most a literal after it")),
+        (false, []) => Ok(Segment::Literal("".into())),
+        (false, [Piece::Literal(literal)]) => Ok(Segment::Literal(literal.clone())),
+        (false, [Piece::Param]) => Ok(Segment::Whole),
+        (false, _) => Ok(Segment::Mixed(pieces.into())),
     }
 }
 

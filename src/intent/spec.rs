@@ -15,6 +15,8 @@ use crate::{
     problem::{Problem, nearest},
 };
 
+use super::lines;
+
 /// The largest catalog file that is read, in bytes.
 pub(super) const MAX_FILE: u64 = 64 << 20;
 
@@ -209,6 +211,9 @@ pub(super) struct Source<'t> {
 impl<'t> Source<'t> {
     /// Reads the text of one catalog file.
     pub(super) fn parse(file: &Path, text: &'t str) -> Result<Self, Problem> {
+        if let Some(spec) = lines::read(text) {
+            return Ok(Self { file: file.to_owned(), text, spec });
+        }
         match serde_yaml::from_str::<FileSpec>(text) {
             Ok(spec) => Ok(Self { file: file.to_owned(), text, spec }),
             Err(e) => Err(explain(file, text, &e)),

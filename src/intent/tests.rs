@@ -315,11 +315,10 @@ fn the_media_type_decides_what_a_body_may_be() {
 
 #[test]
 fn only_what_must_be_read_is_asked_for() {
+    let catalog = small();
     let need = |method: &str, url: &str, media: &str| {
-        let catalog = small();
         let head = head(method, &format!("api.shop.example{url}"), &[("content-type", media)]);
-        let need = catalog.find(&head).unwrap().need();
-        need
+        catalog.find(&head).unwrap().need()
     };
     let whole = Need::Whole { limit: Class::Default };
     assert_eq!(need("PUT", "/owners/a/items/1", "application/json"), whole);
@@ -482,7 +481,7 @@ fn check(facts: Facts<'_>, value: &mut dyn FnMut(&str, bool) -> String) {
     for pattern in facts.matches() {
         let (method, path) = pattern.split_once(' ').unwrap();
         let (path, want) = render(path, value);
-        let host = facts.hosts().find(|h| (facts.operation().id.ends_with("upload-release-asset")) == h.starts_with("uploads.")).unwrap();
+        let host = facts.hosts().next().unwrap();
         let (id, params) =
             ask(builtin(), &head(method, &format!("{host}{path}"), &[]), "").unwrap_or_else(|e| panic!("{pattern} {path}: {e}"));
         assert_eq!(id, &*facts.operation().id, "{path}");

@@ -16,6 +16,9 @@ use super::pattern::{Pattern, Piece, Segment};
 /// How many nodes a walk may visit: what a hostile path may cost.
 const MAX_STEPS: u32 = 20_000;
 
+/// The longest segment that is split among three parameters or more: more of them cost more.
+const MAX_SPLIT: usize = 512;
+
 /// The raw bytes of the path that a parameter took, in the order of the pattern.
 pub(super) type Captures = SmallVec<[Range<u32>; 6]>;
 
@@ -65,7 +68,7 @@ pub(super) enum Ambiguity {
     Split(Box<str>),
     #[error("a parameter of several segments could end in two places of the path")]
     Span,
-    #[error("the path has too many segments to be read")]
+    #[error("the path has too many segments, or too long ones, to be read")]
     Steps,
     #[error("the query gives `{0}` two values")]
     Query(Box<str>),
@@ -241,6 +244,9 @@ impl<'t, 'p> Walk<'t, 'p> {
 
     fn mixed(&mut self, pieces: &[Piece], next: u32, i: usize, range: &Range<u32>) -> Result<Option<&'t Leaf>, Ambiguity> {
         let segment = self.text(range);
+        if pieces.len() > 4 && segment.len() > MAX_SPLIT {
+            return Err(Ambiguity::Steps);
+        }
         let mut spans = Captures::new();
         let ways = splits(pieces, segment, 0, &mut spans);
         if ways == 0 {
@@ -316,6 +322,9 @@ fn check_escapes(node: &Node, segment: &str) -> Result<(), Ambiguity> {
         return Err(Ambiguity::EscapedLiteral(decoded.into()));
     }
     for (pieces, _) in &node.mixed {
+        if pieces.len() > 4 && segment.len() > MAX_SPLIT {
+            return Err(Ambiguity::Steps);
+        }
         let (raw, plain) = (splits(pieces, segment, 0, &mut Captures::new()), splits(pieces, &decoded, 0, &mut Captures::new()));
         if raw != plain {
             return Err(Ambiguity::Split(segment.into()));

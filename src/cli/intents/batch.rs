@@ -23,9 +23,8 @@ use super::{End, MatchArgs, Output, Terminal, print};
 /// The longest line of a batch, in bytes.
 const MAX_LINE: u64 = 64 << 20;
 
-/// One request of a batch.
+/// One request of a batch; keys of the user's own may stand beside these.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Line<'l> {
     #[serde(borrow)]
     method: Cow<'l, str>,

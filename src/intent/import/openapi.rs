@@ -287,6 +287,6 @@ fn defaults(text: &str, variables: Option<&Value>, pointer: &str) -> Result<Stri
 /// `api.github.com` → `github`.
 fn name_from_host(host: &str) -> String {
     let labels: Vec<&str> = host.split('.').filter(|l| !l.contains('{')).collect();
-    let name = labels.len().checked_sub(2).and_then(|i| labels.get(i)).or(labels.first()).copied().unwrap_or("api");
+    let name = labels.len().checked_sub(2).and_then(|i| labels.get(i)).or_else(|| labels.first()).copied().unwrap_or("api");
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }

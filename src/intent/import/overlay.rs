@@ -60,8 +60,7 @@ impl Overlay {
                 let mut any = false;
                 for operation in operations.iter_mut().filter(|o| matches(pattern, &o.id)) {
                     if rule.effects.is_empty() || rule.effects.contains(&operation.effect) {
-                        any = true;
-                        rule.correct(operation);
+                        any |= rule.correct(operation);
                     }
                 }
                 if !any {
@@ -75,7 +74,8 @@ impl Overlay {
 }
 
 impl Rule {
-    fn correct(&self, operation: &mut DraftOperation) {
+    /// Whether there was something to correct: `reserved` alone may name what the path has not.
+    fn correct(&self, operation: &mut DraftOperation) -> bool {
         if let Some(effect) = self.effect {
             operation.effect = effect;
         }
@@ -85,13 +85,17 @@ impl Rule {
         if let Some(follows) = &self.follows {
             operation.follows.clone_from(follows);
         }
+        let mut changes = self.reserved.is_none();
         for name in self.reserved.iter().flatten() {
-            if !operation.reserved.contains(name) {
+            let has = [format!("{{{name}}}"), format!("{{+{name}}}")].iter().any(|p| operation.path.contains(p));
+            changes |= has;
+            if has && !operation.reserved.contains(name) {
                 operation.reserved.push(name.clone());
             }
         }
         // Whoever wrote the rule has looked.
         operation.uncertain &= !(self.certain || self.effect.is_some() || self.labels.is_some());
+        changes
     }
 }
 
