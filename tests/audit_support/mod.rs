@@ -1,5 +1,6 @@
 //! A call to record, and a log to record it in.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "this is test code")]
 
 use std::{
     fs,
@@ -14,8 +15,8 @@ use std::{
 use remit::{
     audit::{Audit, DecisionRecord, Durability, Report, verify_dir},
     call::{
-        AgentRef, Caller, DecisionId, Destination, Effect, Host, How, Intent, Labels, Lease, Listener, Mode, Operation, Outcome, Param, Params, Path as CallPath,
-        Principal, Provider, Recorder, Scheme, Task, TaskId, Verdict,
+        AgentRef, Caller, DecisionId, Destination, Effect, Host, How, Intent, Labels, Lease, Listener, Mode, Operation, Outcome, Param,
+        Params, Path as CallPath, Principal, Provider, Recorder, Scheme, Task, TaskId, Verdict,
     },
     config,
 };
@@ -193,17 +194,19 @@ pub fn verified(dir: &Path) -> Report {
 
 /// The log's files, in order.
 pub fn files(log: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = fs::read_dir(log).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "jsonl")).collect();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(log).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "jsonl")).collect();
     files.sort();
     files
 }
 
-/// The bodies of all records, in order; every line must be strict JSON.
+/// The bodies of all whole records, in order; every line must be strict JSON.
 pub fn bodies(log: &Path) -> Vec<serde_json::Value> {
     let mut bodies = Vec::new();
     for file in files(log) {
-        for line in fs::read_to_string(file).unwrap().lines() {
-            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        let text = fs::read(file).unwrap();
+        for line in text.split_inclusive(|b| *b == b'\n').filter(|l| l.ends_with(b"\n")) {
+            let value: serde_json::Value = serde_json::from_slice(line).unwrap();
             bodies.extend(value.get("body").cloned());
         }
     }
