@@ -280,7 +280,7 @@ fn open_sink(sink: &config::Sink, chain: &Arc<str>) -> Result<Sink, Problem> {
                 .help("give a directory that Remit may write")
         }),
         config::Sink::Stdout => {
-            StdoutSink::open().map(Sink::Stdout).map_err(|e| Problem::new(format!("stdout cannot be written: {e}")).key("audit.sinks"))
+            StdoutSink::open(chain).map(Sink::Stdout).map_err(|e| Problem::new(format!("stdout cannot be written: {e}")).key("audit.sinks"))
         }
     }
 }
