@@ -13,6 +13,7 @@ mod record;
 mod recover;
 mod retain;
 mod sink;
+mod tail;
 mod text;
 mod verify;
 mod writer;
@@ -35,6 +36,7 @@ use time::OffsetDateTime;
 pub use self::{
     key::PublicKey,
     record::{DecisionRecord, LONGEST_PARAMETER, TaskRecord},
+    tail::{Call, Filter, Follow, News, last_calls, shown},
     verify::{ChainReport, Expected, Fault, KeyUsed, Report, Verify, What, verify_dir},
 };
 use self::{
@@ -83,7 +85,12 @@ impl Audit {
     pub fn open(config: &config::Audit) -> Result<Arc<Self>, Problems> {
         let dirs: Vec<PathBuf> =
             config.sinks.iter().filter_map(|s| if let config::Sink::Dir(dir) = s { Some(dir.clone()) } else { None }).collect();
-        let signer = Signer::open(&key_path(config)?)?;
+        let no_place = || {
+            Problem::new("there is no place for the signing key")
+                .key("audit.signing_key")
+                .help("set `audit.signing_key: {file: audit.key}`")
+        };
+        let signer = Signer::open(&signing_key_path(config).ok_or_else(no_place)?)?;
         let public = signer.public();
         let chain = chain_id(OffsetDateTime::now_utc())?;
         let sinks = config.sinks.iter().map(|s| open_sink(s, &chain)).collect::<Result<Vec<_>, _>>()?;
@@ -253,20 +260,15 @@ impl std::str::FromStr for Head {
     }
 }
 
-/// Where the signing key is: as configured, or `audit.key` beside the first directory.
-fn key_path(config: &config::Audit) -> Result<PathBuf, Problem> {
+/// Where the signing key is: as configured, or `audit.key` beside the first directory. The public
+/// key is beside it, `.pub`.
+#[must_use]
+pub fn signing_key_path(config: &config::Audit) -> Option<PathBuf> {
     if let Some(path) = &config.signing_key {
-        return Ok(path.clone());
+        return Some(path.clone());
     }
-    let dir = config.sinks.iter().find_map(|s| if let config::Sink::Dir(dir) = s { Some(dir) } else { None });
-    dir.map(|d| beside(d)).ok_or_else(|| {
-        Problem::new("there is no place for the signing key").key("audit.signing_key").help("set `audit.signing_key: {file: audit.key}`")
-    })
-}
-
-/// `audit.key` in the folder that holds `dir`.
-fn beside(dir: &Path) -> PathBuf {
-    dir.parent().unwrap_or(Path::new("")).join("audit.key")
+    let dir = config.sinks.iter().find_map(|s| if let config::Sink::Dir(dir) = s { Some(dir) } else { None })?;
+    Some(dir.parent().unwrap_or_else(|| Path::new("")).join("audit.key"))
 }
 
 fn open_sink(sink: &config::Sink, chain: &Arc<str>) -> Result<Sink, Problem> {
@@ -278,7 +280,7 @@ fn open_sink(sink: &config::Sink, chain: &Arc<str>) -> Result<Sink, Problem> {
                 .help("give a directory that Remit may write")
         }),
         config::Sink::Stdout => {
-            StdoutSink::open().map(Sink::Stdout).map_err(|e| Problem::new(format!("stdout cannot be written: {e}")).key("audit.sinks"))
+            StdoutSink::open(chain).map(Sink::Stdout).map_err(|e| Problem::new(format!("stdout cannot be written: {e}")).key("audit.sinks"))
         }
     }
 }
@@ -305,15 +307,15 @@ fn begin(log: &Log, public: PublicKey, dir: Option<&Path>) -> Result<(), Problem
     Ok(())
 }
 
-/// `20260131T235959Z-PID-` and eight random hex digits: sorts by start, unique across machines.
+/// `20260131T235959123456Z-PID-` and eight random hex digits: sorts by start, unique across machines.
 fn chain_id(now: OffsetDateTime) -> Result<Arc<str>, Problem> {
     let mut random = [0; 4];
     SystemRandom::new().fill(&mut random).map_err(|_| Problem::new("the system gives no randomness"))?;
     let (date, time) = (now.date(), now.time());
     let (year, month, day) = (date.year(), date.month() as u8, date.day());
-    let (hour, minute, second) = time.as_hms();
-    Ok(format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z-{}-{:08x}", std::process::id(), u32::from_be_bytes(random))
-        .into())
+    let (hour, minute, second, micro) = time.as_hms_micro();
+    let start = format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}{micro:06}Z");
+    Ok(format!("{start}-{}-{:08x}", std::process::id(), u32::from_be_bytes(random)).into())
 }
 
 /// Lends this thread's buffer, empty: a record is formatted without an allocation.

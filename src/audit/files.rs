@@ -90,7 +90,12 @@ pub(super) struct Lines<R> {
 
 impl<R: Read> Lines<R> {
     pub(super) fn new(from: R) -> Self {
-        Self { from, buffer: vec![0; BLOCK], start: 0, end: 0, bytes: 0 }
+        Self::with_block(from, BLOCK)
+    }
+
+    /// Reads `block` bytes at a time.
+    pub(super) fn with_block(from: R, block: usize) -> Self {
+        Self { from, buffer: vec![0; block], start: 0, end: 0, bytes: 0 }
     }
 
     /// The next line; None at the end.

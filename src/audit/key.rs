@@ -61,15 +61,6 @@ impl Signer {
         Ok(Self { pair, public })
     }
 
-    /// A key that lives as long as this process, for tests of this room.
-    #[cfg(test)]
-    pub(super) fn ephemeral() -> Self {
-        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
-        let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap();
-        let public = PublicKey(pair.public_key().as_ref().try_into().unwrap());
-        Self { pair, public }
-    }
-
     pub(super) fn public(&self) -> PublicKey {
         self.public
     }

@@ -47,9 +47,12 @@ pub(super) fn recover(dir: &Path, log: &Log) -> io::Result<Recovering> {
         }
     }
     let mut recovering = Recovering { _locks: locks, unknown: 0 };
-    let Some(first) = dead.first() else { return Ok(recovering) };
+    if dead.is_empty() {
+        return Ok(recovering);
+    }
+    // Names sort by start, but clocks are set back: all are looked at, each for a few lines.
     let mut done = Done::default();
-    for chain in chains.iter().filter(|c| c.id >= first.id) {
+    for chain in &chains {
         read_done(chain, &mut done)?;
     }
     for chain in dead.into_iter().filter(|c| !done.chains.contains(&c.id)) {
@@ -96,7 +99,7 @@ fn lock_if_dead(dir: &Path, chain: &Chain) -> io::Result<Option<File>> {
 /// Reads what a chain starts with: the outcomes that it gave to calls of dead processes.
 fn read_done(chain: &Chain, done: &mut Done) -> io::Result<()> {
     let Some((1, path)) = chain.files.first() else { return Ok(()) };
-    let mut lines = Lines::new(File::open(path)?);
+    let mut lines = Lines::with_block(File::open(path)?, 4096);
     lines.next()?;
     while let Some(line) = lines.next()? {
         let Some(record) = Record::parse(line.text).filter(|_| line.whole) else { return Ok(()) };

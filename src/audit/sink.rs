@@ -142,8 +142,11 @@ impl DirSink {
 }
 
 impl StdoutSink {
-    pub(super) fn open() -> io::Result<Self> {
-        Ok(Self { file: Arc::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)), owed: Vec::new() })
+    pub(super) fn open(chain: &str) -> io::Result<Self> {
+        // The first line goes out before the first record.
+        let mut owed = Vec::new();
+        line::header(&mut owed, &line::Header { chain, file: 1, seq: 1, prev: line::GENESIS });
+        Ok(Self { file: Arc::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)), owed })
     }
 
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {

@@ -169,9 +169,9 @@ impl Verify {
         if let Some(path) = &self.key {
             return Ok((path.clone(), PublicKey::read(path)?));
         }
-        let first = self.paths.first().map(PathBuf::as_path).unwrap_or(Path::new("."));
+        let first = self.paths.first().map_or_else(|| Path::new("."), PathBuf::as_path);
         let whole = fs::canonicalize(first).unwrap_or_else(|_| first.to_path_buf());
-        let dir = if whole.is_dir() { whole.as_path() } else { whole.parent().unwrap_or(Path::new("/")) };
+        let dir = if whole.is_dir() { whole.as_path() } else { whole.parent().unwrap_or_else(|| Path::new("/")) };
         let places = [dir.parent().unwrap_or(dir).join("audit.pub"), dir.join("audit.pub")];
         let path = places.iter().find(|p| p.exists()).ok_or_else(|| {
             Problem::new("there is no public key beside the log")
