@@ -69,8 +69,11 @@ impl Random {
 
     fn params(&mut self, names: &[&str]) -> Params {
         let mut params = Params::default();
+        let likely = self.chance(40);
         for name in names {
-            if self.chance(70) {
+            if likely && matches!(*name, "owner" | "repo") {
+                params.push(Arc::from(*name), Param::Text(if *name == "owner" { "acme" } else { "web" }.into()));
+            } else if self.chance(70) {
                 params.push(Arc::from(*name), self.param());
             }
         }
@@ -150,15 +153,19 @@ impl Random {
         let drift = if self.chance(20) { &DRIFT[..1 + self.below(2)] } else { &[] };
         let how = if self.chance(50) { How::Handle } else { How::Ambient };
         let listener = *self.one(&Listener::ALL);
-        let request = Request {
+        let request = self.request();
+        Facts { task, how, listener, drift, request }
+    }
+
+    pub fn request(&mut self) -> Request<'static> {
+        Request {
             method: *self.one(&["GET", "POST"]),
             host: *self.one(&["api.github.com", "evil.example"]),
             path: *self.one(&["/a", "/b", "/a/b"]),
             upgrade: if self.chance(20) { Some("websocket") } else { None },
             body_bytes: if self.chance(80) { Some(self.below(3) as u64) } else { None },
             ..request()
-        };
-        Facts { task, how, listener, drift, request }
+        }
     }
 
     // --- policies -------------------------------------------------------------------------------
