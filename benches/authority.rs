@@ -13,7 +13,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, Method, Version, uri::PathAndQuery};
 use remit::{
-    authority::{NoEvents, Registry, Start, Tasks},
+    authority::{End, NoEvents, Registry, Start, Tasks},
     call::{Destination, Head, Host, LimitRule, Listener, Mode, Path, Principal, Scheme, Window},
     clock::{Moment, SystemClock},
     config::{AgentSpec, Ambient, OnDrift, Place, RegistrySpec, Status, WorkflowSpec},
@@ -32,6 +32,7 @@ fn main() {
         world.measure();
     }
     metrics();
+    revocation();
 }
 
 struct World {
@@ -131,6 +132,36 @@ fn metrics() {
     let provider: Arc<str> = "github".into();
     report("count a call", || metrics.call(Some(&provider), Some(remit::call::Effect::Read), remit::call::Verdict::Allow, None));
     report("observe the overhead", || metrics.overhead.observe(black_box(0.000_02)));
+}
+
+/// From the end of an agent's tasks until what they have open knows.
+fn revocation() {
+    const OPEN: usize = 1_000;
+    let world = World::new(1, OPEN);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let mut waits: Vec<Duration> = runtime.block_on(async {
+        let streams: Vec<_> = world
+            .tasks
+            .list()
+            .into_iter()
+            .map(|task| {
+                tokio::spawn(async move {
+                    task.ended.cancelled().await;
+                    Instant::now()
+                })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let began = Instant::now();
+        world.tasks.end_agent("agent-0", End::Asked);
+        let mut waits = Vec::with_capacity(OPEN);
+        for stream in streams {
+            waits.push(stream.await.unwrap() - began);
+        }
+        waits
+    });
+    waits.sort_unstable();
+    println!("revocation of {OPEN} tasks at once: p50 {:?}, p99 {:?}", waits[OPEN / 2], waits[OPEN * 99 / 100]);
 }
 
 /// The median of the rounds, after one that warms up.
