@@ -6,6 +6,7 @@
 
 mod claim;
 mod owner;
+mod seen;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -23,6 +24,7 @@ use crate::{
 };
 
 pub use owner::socket_owner;
+pub use seen::Seen;
 
 /// The field in which a caller may present its handle. Never sent upstream.
 pub const REMIT_TASK: HeaderName = HeaderName::from_static("remit-task");
@@ -36,6 +38,8 @@ pub struct Arrival<'a> {
     pub proxy_authorization: Option<&'a HeaderValue>,
     /// The owner of the peer's socket, when it is local and was asked for; see [`socket_owner`].
     pub peer_uid: Option<u32>,
+    /// What this connection presented before; None to look everything up.
+    pub seen: Option<&'a Seen>,
 }
 
 /// Attributes a call to its task, and checks that task and agent still give authority.
@@ -55,15 +59,13 @@ pub fn identify(
     let own = proxy_authorization(&head.headers)?;
     let header = single(head.headers.get_all(REMIT_TASK))?;
     let mut found: Option<Found> = None;
-    if let Some(value) = arrival.proxy_authorization {
-        found = Some(claim::in_proxy_authorization(value, tasks, now)?);
-    }
-    // In absolute form the arrival's field is the head's own: one claim, looked up once.
-    if let Some(value) = own.filter(|v| Some(*v) != arrival.proxy_authorization) {
-        found = Some(agreeing(found, claim::in_proxy_authorization(value, tasks, now)?)?);
+    for value in [arrival.proxy_authorization, own].into_iter().flatten() {
+        let look = || claim::in_proxy_authorization(value, tasks, now);
+        found = Some(agreeing(found, Seen::in_proxy_authorization(arrival.seen, value, now.instant, look)?)?);
     }
     if let Some(value) = header {
-        found = Some(agreeing(found, claim::in_remit_task(value, tasks, now)?)?);
+        let look = || claim::in_remit_task(value, tasks, now);
+        found = Some(agreeing(found, Seen::in_remit_task(arrival.seen, value, now.instant, look)?)?);
     }
     let (how, task) = match found {
         Some(found) => (How::Handle, checked(found, registry, now)?),

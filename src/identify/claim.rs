@@ -44,14 +44,15 @@ pub(super) fn in_remit_task(value: &HeaderValue, tasks: &Tasks, now: Moment) -> 
 
 fn in_basic(encoded: &[u8], tasks: &Tasks, now: Moment) -> Result<Found, Refusal> {
     let mut buffer = [0u8; LONGEST];
-    let found = match BASE64.decode_slice(encoded, &mut buffer) {
-        Err(_) => Err(no_task("the proxy credentials are not base64 of `task:HANDLE`")),
-        Ok(length) => match buffer.get(..length).and_then(|b| b.strip_prefix(b"task:")) {
-            None => Err(no_task("the proxy user is not `task`: the proxy URL is http://task:HANDLE@…")),
-            Some(password) => in_password(password, tasks, now),
-        },
+    let Some(decoded) = BASE64.decode_slice(encoded, &mut buffer).ok().and_then(|length| buffer.get_mut(..length)) else {
+        buffer.zeroize();
+        return Err(no_task("the proxy credentials are not base64 of `task:HANDLE`"));
     };
-    buffer.zeroize();
+    let found = match decoded.strip_prefix(b"task:") {
+        None => Err(no_task("the proxy user is not `task`: the proxy URL is http://task:HANDLE@…")),
+        Some(password) => in_password(password, tasks, now),
+    };
+    decoded.zeroize();
     found
 }
 

@@ -41,11 +41,12 @@ struct Call<'a> {
     peer: &'a str,
     uid: Option<u32>,
     ambient: Option<Ambient>,
+    seen: Option<Seen>,
 }
 
 impl<'a> Call<'a> {
     fn to(house: &'a House) -> Self {
-        Self { house, peer: "127.0.0.1:50000", uid: None, ambient: None }
+        Self { house, peer: "127.0.0.1:50000", uid: None, ambient: None, seen: None }
     }
 
     fn with(&self, connect: Option<&str>, fields: &[(&str, &str)]) -> Result<Caller, Reason> {
@@ -60,8 +61,14 @@ impl<'a> Call<'a> {
         admit(&self.arrival(connect.as_ref()), &self.house.tasks, self.ambient.as_ref(), self.house.now()).map_err(|r| r.reason)
     }
 
-    fn arrival<'b>(&self, connect: Option<&'b HeaderValue>) -> Arrival<'b> {
-        Arrival { listener: Listener::Forward, peer: self.peer.parse().unwrap(), proxy_authorization: connect, peer_uid: self.uid }
+    fn arrival<'b>(&'b self, connect: Option<&'b HeaderValue>) -> Arrival<'b> {
+        Arrival {
+            listener: Listener::Forward,
+            peer: self.peer.parse().unwrap(),
+            proxy_authorization: connect,
+            peer_uid: self.uid,
+            seen: self.seen.as_ref(),
+        }
     }
 }
 
@@ -228,12 +235,41 @@ fn a_claim_is_taken_before_ambient_authority() {
 }
 
 #[test]
+fn what_a_connection_has_seen_changes_no_answer() {
+    let mut house = House::new();
+    let ((a, of_a), (b, of_b)) = (house.start(), house.start());
+    let ambient = || Some(ambient(&[]));
+    let call = Call { seen: Some(Seen::default()), ambient: ambient(), ..Call::to(&house) };
+    assert!(call.with(Some("Basic wrong"), &[]).is_err(), "a wrong value is not remembered");
+    for _ in 0..3 {
+        assert!(Arc::ptr_eq(&call.with(Some(&basic(&of_a)), &[]).unwrap().task, &a));
+        assert!(Arc::ptr_eq(&call.with(Some(&basic(&of_b)), &[]).unwrap().task, &b), "one connection, two tasks");
+        assert!(Arc::ptr_eq(&call.with(None, &[("remit-task", &of_b)]).unwrap().task, &b));
+        assert_eq!(call.with(Some(&basic(&of_a)), &[("remit-task", &of_b)]).unwrap_err(), Reason::DelegationInvalid);
+        let mut close = basic(&of_a).into_bytes();
+        *close.last_mut().unwrap() ^= 1;
+        assert_eq!(call.with(Some(std::str::from_utf8(&close).unwrap()), &[]).unwrap_err(), Reason::NoTask);
+        assert_eq!(call.with(None, &[]).unwrap().how, How::Ambient, "a claim is not carried over to a call without one");
+    }
+    house.tasks.end(&a.id);
+    assert_eq!(call.with(Some(&basic(&of_a)), &[]).unwrap_err(), Reason::TaskEnded);
+    house.clock.advance(LIFETIME);
+    assert_eq!(call.with(None, &[("remit-task", &of_b)]).unwrap_err(), Reason::TaskExpired);
+    let seen = call.seen;
+    house.registry = Registry::default();
+    let call = Call { seen, ambient: ambient(), ..Call::to(&house) };
+    assert_eq!(call.with(Some(&basic(&of_a)), &[]).unwrap_err(), Reason::UnknownAgent);
+    assert!(!format!("{:?}", call.seen).contains(&of_a));
+}
+
+#[test]
 fn no_refusal_repeats_what_was_presented() {
     let house = House::new();
     let (task, handle) = house.start();
     house.tasks.end(&task.id);
     let value = HeaderValue::from_str(&basic(&handle)).unwrap();
-    let arrival = Call::to(&house).arrival(Some(&value));
+    let call = Call::to(&house);
+    let arrival = call.arrival(Some(&value));
     let refusal = identify(&arrival, &head(&[]), &house.tasks, &house.registry, None, house.now()).unwrap_err();
     assert!(!format!("{refusal:?}").contains(&handle));
 }
