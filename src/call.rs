@@ -31,4 +31,4 @@ pub use path::{Path, PathError};
 pub use state::{Accepted, Armed, Identified, Permitted, Understood};
 pub use task::{AgentRef, Labels, Link, LinkKind, Mode, Principal, Task};
 
-pub use crate::decide::Permit;
+pub use crate::{decide::Permit, identify::Seen};

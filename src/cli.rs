@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use crate::problem::Problem;
 
 pub mod agents;
+pub mod audit;
 pub mod check;
 mod control;
 pub mod explain;
@@ -40,6 +41,10 @@ enum Command {
     Intents(intents::Args),
     Task(task::TaskArgs),
     Agents(agents::AgentsArgs),
+    Audit {
+        #[command(subcommand)]
+        command: audit::AuditCommand,
+    },
     Init(init::Args),
 }
 
@@ -54,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Intents(args) => intents::run(args),
         Command::Task(args) => asking(task::run(&args, &mut stdout(), &mut stderr())),
         Command::Agents(args) => asking(agents::run(&args, &mut stdout(), &mut stderr())),
+        Command::Audit { command } => audit::run(&command, crate::config::Config::load),
         Command::Init(args) => init::run(&args),
     }
 }

@@ -66,10 +66,10 @@ impl House {
         }
     }
 
-    pub(super) fn arrival<'a>(&self, rules: &Rules, door: &Door, claim: Option<&'a http::HeaderValue>) -> Arrival<'a> {
+    pub(super) fn arrival<'a>(&self, rules: &Rules, door: &'a Door, claim: Option<&'a http::HeaderValue>) -> Arrival<'a> {
         let narrowed = rules.config.ambient.as_ref().is_some_and(|a| !a.uid.is_empty());
         let peer_uid = if narrowed { *door.peer_uid.get_or_init(|| identify::socket_owner(door.local, door.peer)) } else { None };
-        Arrival { listener: door.listener, peer: door.peer, proxy_authorization: claim, peer_uid }
+        Arrival { listener: door.listener, peer: door.peer, proxy_authorization: claim, peer_uid, seen: Some(&door.seen) }
     }
 
     /// What is asked for; reads the body where the operation is judged by it.

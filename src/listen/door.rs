@@ -5,7 +5,7 @@ use std::{
 
 use http::HeaderValue;
 
-use crate::call::{Host, Listener, Scheme, Task};
+use crate::call::{Host, Listener, Scheme, Seen};
 
 use super::Wire;
 
@@ -19,8 +19,8 @@ pub struct Door {
     pub inside: Option<Inside>,
     /// The bytes' own account: where a head was seen, whether a call is in flight.
     pub wire: Arc<Wire>,
-    /// The task that the connection's claim was found to name; a claim is looked up once.
-    pub claimed: OnceLock<Arc<Task>>,
+    /// What the connection presented before, so that a claim is looked up once.
+    pub seen: Seen,
     /// The uid that owns the peer's socket, looked up once when it is asked for.
     pub peer_uid: OnceLock<Option<u32>>,
 }
@@ -40,6 +40,6 @@ pub struct Inside {
 impl Door {
     #[must_use]
     pub fn new(listener: Listener, peer: SocketAddr, local: SocketAddr, wire: Arc<Wire>, inside: Option<Inside>) -> Self {
-        Self { listener, peer, local, inside, wire, claimed: OnceLock::new(), peer_uid: OnceLock::new() }
+        Self { listener, peer, local, inside, wire, seen: Seen::default(), peer_uid: OnceLock::new() }
     }
 }
