@@ -1,4 +1,5 @@
 //! What recording costs: `cargo bench --bench audit [-- SECONDS]`. CPU is the process's own, all threads.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is test code")]
 
 #[path = "../tests/audit_support/mod.rs"]
 mod audit_support;

@@ -198,6 +198,7 @@ impl Audit {
             thread::sleep(log::RETRY);
             let _ = self.log.sync();
         }
+        self.log.end();
         self.head()
     }
 

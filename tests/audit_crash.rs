@@ -1,4 +1,5 @@
 //! A process that dies leaves a log that verifies, and its calls get their outcome once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is test code")]
 
 mod audit_support;
 

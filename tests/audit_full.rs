@@ -1,4 +1,5 @@
 //! A full disk: calls are refused, nothing half-written stays, and it recovers by itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is test code")]
 
 mod audit_support;
 

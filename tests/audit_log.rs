@@ -1,4 +1,5 @@
 //! The log as it is written: law 4, many at once, rotation.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is test code")]
 
 mod audit_support;
 
@@ -156,4 +157,35 @@ fn a_closed_log_takes_no_decision_and_loses_no_outcome() {
     assert_eq!(law_4(&dir.log()), 1);
     let report = verified(&dir.0);
     assert_eq!((report.chains[0].closed, report.chains[0].tail), (false, 1));
+}
+
+#[test]
+fn closing_leaves_nobody_waiting() {
+    for round in 0..20u64 {
+        let dir = Dir::new("close");
+        let counts = runtime(2).block_on(async {
+            let audit = open(&dir.0);
+            let mut tasks = tokio::task::JoinSet::new();
+            for n in 0..16 {
+                let audit = audit.clone();
+                tasks.spawn(async move {
+                    let sample = Sample::default();
+                    let durability = if n % 2 == 0 { Durability::Synced } else { Durability::Buffered };
+                    let mut done = 0;
+                    while call(&audit, &sample, durability).await.is_ok() {
+                        done += 1;
+                    }
+                    done
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(3 + round)).await;
+            let closing = audit.clone();
+            tokio::task::spawn_blocking(move || closing.close()).await.unwrap();
+            let all =
+                tokio::time::timeout(Duration::from_secs(5), tasks.join_all()).await.expect("a call still waits after the log was closed");
+            all.into_iter().sum::<usize>()
+        });
+        assert!(law_4(&dir.log()) >= counts);
+        verified(&dir.0);
+    }
 }

@@ -1,4 +1,5 @@
 //! Reading a log: the newest calls, filters, following; other sinks than one directory.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is test code")]
 
 mod audit_support;
 

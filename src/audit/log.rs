@@ -92,6 +92,8 @@ pub(super) struct Syncs {
     pub(super) waiters: Vec<(u64, Waker)>,
     /// The writer is woken when this many wait.
     pub(super) wake_at: usize,
+    /// The writer has stopped.
+    pub(super) ended: bool,
 }
 
 /// The record could not be written; why is in the process's own log.
@@ -181,7 +183,7 @@ impl Log {
             if self.written.load(Ordering::Acquire) >= seq {
                 return Ok(());
             }
-            if self.inline {
+            if self.inline || self.syncs.lock().ended {
                 if let Some(result) = self.try_flush() {
                     result?;
                     continue;
@@ -206,7 +208,7 @@ impl Log {
             if self.durable.load(Ordering::Acquire) >= seq {
                 return Poll::Ready(Ok(()));
             }
-            if self.failures.load(Ordering::Acquire) != failures {
+            if syncs.ended || self.failures.load(Ordering::Acquire) != failures {
                 return Poll::Ready(Err(Unwritten));
             }
             let known = if mem::replace(&mut registered, true) { syncs.waiters.iter_mut().find(|(s, _)| *s == seq) } else { None };
@@ -387,6 +389,27 @@ impl Log {
         self.append(&body, Role::Other);
     }
 
+    /// Lets go who waits for what is durable now; how many, and how many are left.
+    pub(super) fn release(&self) -> (usize, usize) {
+        let mut syncs = self.syncs.lock();
+        let durable = self.durable.load(Ordering::Acquire);
+        let (done, rest): (Vec<_>, Vec<_>) = mem::take(&mut syncs.waiters).into_iter().partition(|(seq, _)| *seq <= durable);
+        syncs.waiters = rest;
+        let left = syncs.waiters.len();
+        drop(syncs);
+        let released = done.len();
+        done.into_iter().for_each(|(_, waker)| waker.wake());
+        (released, left)
+    }
+
+    /// The writer is gone, and nobody must wait for it: what is not durable by now has failed.
+    pub(super) fn end(&self) {
+        self.syncs.lock().ended = true;
+        self.release();
+        self.fail_syncs();
+        self.wake_waiting();
+    }
+
     /// Everyone who waits for a sync has failed.
     pub(super) fn fail_syncs(&self) {
         let mut syncs = self.syncs.lock();
@@ -426,10 +449,6 @@ impl Log {
 
     pub(super) fn failing(&self) -> bool {
         self.failing.load(Ordering::Acquire)
-    }
-
-    pub(super) fn durable(&self) -> u64 {
-        self.durable.load(Ordering::Acquire)
     }
 
     pub(super) fn head(&self) -> Head {

@@ -1,7 +1,6 @@
 //! The thread that syncs in groups, writes what nobody waits for, signs, rotates and tidies.
 
 use std::{
-    mem,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -75,7 +74,6 @@ impl Writer {
             self.tick();
             self.sleep();
         }
-        self.log.fail_syncs();
     }
 
     /// Syncs for all who wait, then waits for most of them to come back.
@@ -87,7 +85,7 @@ impl Writer {
             return;
         }
         self.gather.took(began.elapsed());
-        let (released, waiting) = self.release();
+        let (released, waiting) = self.log.release();
         let expected = released + waiting;
         if expected <= 1 || waiting == expected || !self.gather.pays() {
             return;
@@ -106,19 +104,6 @@ impl Writer {
         self.gather.learn(gathered.saturating_sub(waiting), released);
     }
 
-    /// Lets go who waits for what is durable now; how many, and how many are left.
-    fn release(&self) -> (usize, usize) {
-        let durable = self.log.durable();
-        let mut syncs = self.log.syncs.lock();
-        let (done, rest): (Vec<_>, Vec<_>) = mem::take(&mut syncs.waiters).into_iter().partition(|(seq, _)| *seq <= durable);
-        syncs.waiters = rest;
-        let left = syncs.waiters.len();
-        drop(syncs);
-        let released = done.len();
-        done.into_iter().for_each(|(_, waker)| waker.wake());
-        (released, left)
-    }
-
     fn tick(&mut self) {
         let now = Instant::now();
         if now.duration_since(self.flushed) >= TICK {
@@ -134,7 +119,7 @@ impl Writer {
             self.sealed = now;
             seal(&self.log, "checkpoint");
             let _ = self.log.sync();
-            self.release();
+            self.log.release();
         }
         if now.duration_since(self.tidied) >= TIDY {
             self.tidied = now;
@@ -187,7 +172,7 @@ impl Gather {
 
 impl Syncs {
     pub(super) const fn new() -> Self {
-        Self { waiters: Vec::new(), wake_at: 1 }
+        Self { waiters: Vec::new(), wake_at: 1, ended: false }
     }
 }
 
