@@ -109,7 +109,7 @@ pub(super) struct Declared {
     pub folded: Arc<str>,
     /// What it is called where it is sent.
     pub wire: Arc<str>,
-    pub from: From,
+    pub from: Origin,
     pub list: bool,
     /// The vendor compares its values without regard to case.
     pub fold: bool,
@@ -119,14 +119,14 @@ pub(super) struct Declared {
 
 /// Where a parameter comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum From {
+pub(super) enum Origin {
     Path,
     Host,
     Query,
     Body,
 }
 
-impl From {
+impl Origin {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Path => "path",

@@ -11,7 +11,7 @@ use crate::{
 };
 
 use super::{
-    catalog::{BodyPlan, Compiled, Declared, Entry, From, HostParams, ambiguous},
+    catalog::{BodyPlan, Compiled, Declared, Entry, HostParams, Origin, ambiguous},
     json::{self, Plan, Taken},
     query,
     request::Media,
@@ -139,6 +139,9 @@ fn reads(compiled: &Compiled, head: &Head) -> Result<Reads, Refusal> {
     Ok(if declared == Reads::Names && !texty { Reads::Nothing } else { declared })
 }
 
+/// Some readers skip it before JSON.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A query parameter that bears the name of one from the body, to be compared once that is read.
 type Pending<'q> = SmallVec<[(u16, Cow<'q, str>); 2]>;
 
@@ -191,7 +194,7 @@ impl Listed<'_> {
         let mut lists: SmallVec<[(u16, Vec<Value>); 1]> = SmallVec::new();
         let split_too = text.contains(';');
         for (name, value) in query::pairs(text) {
-            let found = self.compiled.declared.iter().position(|d| d.from == From::Query && d.is_sent_as(&name));
+            let found = self.compiled.declared.iter().position(|d| d.from == Origin::Query && d.is_sent_as(&name));
             if let Some((at, declared)) = found.and_then(|at| Some((at as u16, self.declared(at as u16)?))) {
                 if declared.list {
                     match lists.iter_mut().find(|(a, _)| *a == at) {
@@ -233,7 +236,7 @@ impl Listed<'_> {
             return Err(ambiguous(format!("the query has {name:?}, which some readers take for `{base}`")));
         }
         let Some(declared) = twin.and_then(|at| self.compiled.declared.get(at)) else { return Ok(()) };
-        if declared.from == From::Body {
+        if declared.from == Origin::Body {
             pending.push((twin.unwrap_or(0) as u16, value));
             return Ok(());
         }
@@ -242,7 +245,7 @@ impl Listed<'_> {
 
     /// Whether a name is only another spelling of the query parameter it folds to.
     fn is_spelling(&self, at: usize, base: &str, folded: &str) -> bool {
-        self.compiled.declared.get(at).is_some_and(|d| d.from == From::Query || base != folded)
+        self.compiled.declared.get(at).is_some_and(|d| d.from == Origin::Query || base != folded)
     }
 
     /// Some readers end a pair at `;` as well.
@@ -266,7 +269,8 @@ impl Listed<'_> {
             BodyPlan::Stream | BodyPlan::Undeclared => &nothing,
         };
         let first = body.iter().find(|b| !b.is_ascii_whitespace());
-        if self.reads == Reads::Names && !matches!(first, Some(b'{' | b'[')) {
+        let is_json = matches!(first, Some(b'{' | b'[')) || body.starts_with(BYTE_ORDER_MARK) || media.says_json();
+        if self.reads == Reads::Names && !is_json {
             return self.form(body, params);
         }
         if self.reads == Reads::Declared && !self.compiled.any_type && !media.is_json() {
@@ -294,11 +298,11 @@ impl Listed<'_> {
     /// A body that nobody declared and that is not JSON: read as a form, whose names may not
     /// contradict a parameter.
     fn form(&self, body: &Bytes, params: &Params) -> Result<(), Refusal> {
-        let Ok(text) = std::str::from_utf8(body) else { return Ok(()) };
-        for (name, value) in query::pairs(text) {
+        for (name, value) in query::pairs(&String::from_utf8_lossy(body)) {
             let folded = query::fold(&name);
             refuse_method(&folded)?;
-            if let Some(declared) = self.compiled.declared.iter().find(|d| *d.folded == *folded) {
+            let base = folded.split('[').next().unwrap_or(&folded);
+            if let Some(declared) = self.compiled.declared.iter().find(|d| *d.folded == *base) {
                 declared.compare(params, &Value::String(value.into_owned()), "body")?;
             }
         }

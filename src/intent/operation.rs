@@ -8,7 +8,7 @@ use crate::{
 };
 
 use super::{
-    catalog::{BodyPlan, Compiled, Declared, From},
+    catalog::{BodyPlan, Compiled, Declared, Origin},
     hosts::{self, HostSpec},
     json::Plan,
     pattern::{Pattern, is_name},
@@ -68,7 +68,7 @@ pub(super) fn make(shared: &Shared<'_>, spec: &OperationSpec, names: &mut Names,
     if problems.len() > before {
         return None;
     }
-    let at = |name: &str| declared.iter().position(|d| d.from == From::Path && *d.name == *name).unwrap_or(0) as u16;
+    let at = |name: &str| declared.iter().position(|d| d.from == Origin::Path && *d.name == *name).unwrap_or(0) as u16;
     let patterns = parsed.into_iter().map(|p| (p.names.iter().map(|n| at(n)).collect(), p)).map(|(a, p)| (p, a)).collect();
     let compiled = Compiled {
         operation: Arc::new(operation?),
@@ -141,7 +141,7 @@ impl Maker<'_, '_> {
                 Ok(pattern) => {
                     for name in &pattern.names {
                         if !self.declared.iter().any(|d| *d.name == **name) {
-                            self.declare(name, name, From::Path, false);
+                            self.declare(name, name, Origin::Path, false);
                         }
                     }
                     all.push(pattern);
@@ -154,8 +154,8 @@ impl Maker<'_, '_> {
 
     fn hosts(&mut self, hosts: &[HostSpec]) {
         for name in hosts.iter().flat_map(|h| h.names.iter()) {
-            if !self.declared.iter().any(|d| d.from == From::Host && d.name == *name) {
-                self.declare(name, name, From::Host, false);
+            if !self.declared.iter().any(|d| d.from == Origin::Host && d.name == *name) {
+                self.declare(name, name, Origin::Host, false);
             }
         }
     }
@@ -165,7 +165,7 @@ impl Maker<'_, '_> {
             let (name, wire) = entry.split_once('=').unwrap_or((entry, entry));
             let (name, list) = name.strip_suffix("[]").map_or((name, false), |n| (n, true));
             let (wire, list) = wire.strip_suffix("[]").map_or((wire, list), |w| (w, true));
-            self.declare(name, wire, From::Query, list);
+            self.declare(name, wire, Origin::Query, list);
         }
     }
 
@@ -179,7 +179,7 @@ impl Maker<'_, '_> {
         for (name, pointer) in &pairs.0 {
             let top = pointer.strip_prefix('/').filter(|t| !t.contains(['/', '~']));
             let slot = self.declared.len() as u16;
-            if self.declare(name, top.unwrap_or(name), From::Body, false)
+            if self.declare(name, top.unwrap_or(name), Origin::Body, false)
                 && let Err(message) = plan.add(pointer, slot)
             {
                 self.problem(message);
@@ -193,7 +193,7 @@ impl Maker<'_, '_> {
         BodyPlan::Json(plan)
     }
 
-    fn declare(&mut self, name: &str, wire: &str, from: From, list: bool) -> bool {
+    fn declare(&mut self, name: &str, wire: &str, from: Origin, list: bool) -> bool {
         if !is_name(name) || wire.is_empty() {
             self.problem(format!("`{name}` is not a parameter name: letters, digits, `_`, `-`, `.` or `$`"));
             return false;
@@ -215,7 +215,7 @@ impl Maker<'_, '_> {
             from,
             list,
             fold: self.folds.contains(&name),
-            reserved: from == From::Path && self.spec.reserved.iter().any(|r| r == name),
+            reserved: from == Origin::Path && self.spec.reserved.iter().any(|r| r == name),
         });
         true
     }
@@ -223,7 +223,7 @@ impl Maker<'_, '_> {
     fn check_lists(&mut self) {
         for name in &self.spec.reserved {
             if !self.declared.iter().any(|d| d.reserved && *d.name == *name.as_str()) {
-                let near = nearest(name, self.declared.iter().filter(|d| d.from == From::Path).map(|d| &*d.name));
+                let near = nearest(name, self.declared.iter().filter(|d| d.from == Origin::Path).map(|d| &*d.name));
                 let help = near.map(|n| format!("did you mean `{n}`?")).unwrap_or_default();
                 let mut problem = self.source.problem(&self.spec.id, format!("`reserved`: the path has no parameter `{name}`"));
                 problem.help = Some(help).filter(|h| !h.is_empty());

@@ -9,15 +9,23 @@ use crate::refusal::Refusal;
 
 use super::catalog::ambiguous;
 
-/// Fields by which frameworks let a client name another method than the one on the wire.
-const OVERRIDES: [&str; 3] = ["x-http-method", "x-method-override", "x-http-method-override"];
+/// Fields by which frameworks let a client name another method or path than those on the wire.
+const OVERRIDES: [(&str, &str); 5] = [
+    ("x-http-method", "method"),
+    ("x-method-override", "method"),
+    ("x-http-method-override", "method"),
+    ("x-original-url", "path"),
+    ("x-rewrite-url", "path"),
+];
 
-/// Refuses a request that names a second method.
+/// Refuses a request that names a second method or path.
 pub(super) fn refuse_override(headers: &HeaderMap) -> Result<(), Refusal> {
     for name in headers.keys().map(HeaderName::as_str) {
         // All of them start so; few other fields do.
-        if name.starts_with("x-") && OVERRIDES.contains(&name) {
-            return Err(ambiguous(format!("`{name}` asks for another method than the request's own")));
+        if name.starts_with("x-")
+            && let Some((_, what)) = OVERRIDES.iter().find(|(n, _)| *n == name)
+        {
+            return Err(ambiguous(format!("`{name}` asks for another {what} than the request's own")));
         }
     }
     Ok(())
@@ -51,6 +59,11 @@ impl Media {
     /// Whether every reader takes it for JSON, or none is given.
     pub(super) fn is_json(&self) -> bool {
         matches!(&*self.essence, "" | "application/json" | "text/json") || self.essence.ends_with("+json")
+    }
+
+    /// Whether it says that it is JSON.
+    pub(super) fn says_json(&self) -> bool {
+        self.is_json() && !self.essence.is_empty()
     }
 
     pub(super) fn is_form(&self) -> bool {

@@ -177,6 +177,9 @@ fn methods_have_one_name() {
     for name in ["X-HTTP-Method-Override", "x-method-override", "X-HTTP-Method"] {
         refused(ask(&small(), &head("POST", "api.shop.example/items/7", &[(name, "DELETE")]), ""), "method");
     }
+    for name in ["X-Original-URL", "x-rewrite-url"] {
+        refused(ask(&small(), &head("GET", "api.shop.example/items/7", &[(name, "/admin")]), ""), "another path");
+    }
     refused(get("/items?_method=delete"), "_method");
     refused(get("/nothing?%5Fmethod=delete"), "_method");
     refused(put(r#"{"_method": "delete"}"#), "_method");
@@ -229,6 +232,9 @@ fn an_undeclared_body_may_not_contradict_a_parameter() {
         |body: &str, media: &str| ask(&small(), &head("POST", "api.shop.example/owners/acme/touch", &[("content-type", media)]), body);
     refused(touch(r#"{"owner": "evil"}"#, "application/json"), "owner");
     refused(touch("owner=evil", "application/x-www-form-urlencoded"), "owner");
+    refused(touch("x=%FF&own%65r%5B%5D=evil", "application/x-www-form-urlencoded"), "owner");
+    refused(touch("\u{feff}{\"owner\": \"evil\"}", "text/plain"), "JSON");
+    refused(touch("owner=evil", "application/json"), "JSON");
     refused(touch(r#"{"x": 1, "x": 2}"#, "application/json"), "\"x\"");
     is(touch(r#"{"x": 1}"#, "application/json"), "shop.items.touch", json!({"owner": "acme"}));
     is(touch("\u{0}\u{1}", "application/octet-stream"), "shop.items.touch", json!({"owner": "acme"}));
