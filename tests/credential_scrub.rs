@@ -1,6 +1,8 @@
 //! Law 3, on a real connection: whatever form upstream echoes the injected value in, however it
 //! cuts its answer into pieces, the value does not come through.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop")]
+
 use std::{convert::Infallible, io::Write, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD, engine::general_purpose::URL_SAFE};

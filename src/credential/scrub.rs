@@ -26,8 +26,9 @@ const MASK: u8 = b'*';
 pub struct Scrubber {
     search: AhoCorasick,
     patterns: Secret<Vec<Vec<u8>>>,
-    /// Bytes that some pattern starts with.
-    starts: Box<[bool; 256]>,
+    /// Which bytes and pairs of bytes some pattern starts with.
+    starts: Box<Starts>,
+    shortest: usize,
     longest: usize,
 }
 
@@ -43,18 +44,16 @@ impl Scrubber {
         // An NFA: the prefilter finds candidates, so the size of a DFA would buy nothing.
         let search =
             AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).kind(Some(AhoCorasickKind::ContiguousNFA)).build(&patterns)?;
-        let mut starts = Box::new([false; 256]);
-        for first in patterns.iter().filter_map(|p| p.first()) {
-            starts[usize::from(*first)] = true;
-        }
+        let starts = Box::new(Starts::of(&patterns));
         let longest = patterns.iter().map(Vec::len).max().unwrap_or(0);
-        Ok(Self { search, patterns: Secret::new(patterns), starts, longest })
+        let shortest = patterns.iter().map(Vec::len).min().unwrap_or(usize::MAX);
+        Ok(Self { search, patterns: Secret::new(patterns), starts, shortest, longest })
     }
 
     /// Whether `bytes` hold a value in any form.
     #[must_use]
     pub fn finds(&self, bytes: &[u8]) -> bool {
-        self.longest > 0 && self.search.is_match(bytes)
+        bytes.len() >= self.shortest && self.search.is_match(bytes)
     }
 
     /// Overwrites every form of a value in `bytes`; returns how many were found.
@@ -107,16 +106,50 @@ impl Scrubber {
     /// The earliest place from which the rest of `bytes` is the beginning of a pattern, or their end.
     fn partial(&self, bytes: &[u8]) -> usize {
         let from = bytes.len().saturating_sub(self.longest.saturating_sub(1));
-        for (offset, first) in bytes.iter().enumerate().skip(from) {
-            if !self.starts[usize::from(*first)] {
+        let tail = bytes.get(from..).unwrap_or_default();
+        for (i, first) in tail.iter().enumerate() {
+            if !self.starts.may(*first, tail.get(i + 1)) {
                 continue;
             }
-            let Some(rest) = bytes.get(offset..) else { break };
+            let rest = tail.get(i..).unwrap_or_default();
             if self.patterns.expose().iter().any(|p| p.len() > rest.len() && p.starts_with(rest)) {
-                return offset;
+                return from + i;
             }
         }
         bytes.len()
+    }
+}
+
+/// The first bytes and the first pairs of the patterns; of a pair twelve bits are kept, so it may
+/// say yes for another.
+struct Starts {
+    bytes: [bool; 256],
+    pairs: [bool; 4096],
+}
+
+impl Starts {
+    fn of(patterns: &[Vec<u8>]) -> Self {
+        let mut starts = Self { bytes: [false; 256], pairs: [false; 4096] };
+        for pattern in patterns {
+            if let Some(first) = pattern.first() {
+                starts.bytes[usize::from(*first)] = true;
+            }
+            if let [first, second, ..] = pattern[..] {
+                starts.pairs[Self::pair(first, second)] = true;
+            }
+        }
+        starts
+    }
+
+    fn pair(first: u8, second: u8) -> usize {
+        (usize::from(first) ^ (usize::from(second) << 4)) & 4095
+    }
+
+    fn may(&self, first: u8, second: Option<&u8>) -> bool {
+        match second {
+            Some(second) => self.pairs[Self::pair(first, *second)],
+            None => self.bytes[usize::from(first)],
+        }
     }
 }
 

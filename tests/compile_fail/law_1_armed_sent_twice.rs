@@ -1,10 +1,13 @@
 //! Sending uses up the call, its permit and its lease.
 use remit::call::Armed;
 
+fn send(call: Armed) {
+    drop(call);
+}
+
 fn twice(call: Armed) {
-    let first = call.into_parts();
-    let second = call.into_parts();
-    drop((first, second));
+    send(call);
+    send(call);
 }
 
 fn main() {}

@@ -236,47 +236,49 @@ fn has_aws_secret(text: &[u8], from: usize) -> bool {
 /// Query parameters that carry nothing but credentials (RFC 6750 §2.3, presigned AWS and Google
 /// URLs, Azure's shared access signatures, and what providers call their keys).
 pub(super) fn is_credential_parameter(key: &[u8], query: &str) -> bool {
-    const NAMES: &[&str] = &[
-        "access_token",
-        "oauth_token",
-        "auth_token",
-        "authtoken",
-        "id_token",
-        "refresh_token",
-        "bearer_token",
-        "private_token",
-        "job_token",
-        "session_token",
-        "api_key",
-        "api-key",
-        "apikey",
-        "api_token",
-        "api_secret",
-        "client_secret",
-        "app_secret",
-        "secret_key",
-        "access_key",
-        "password",
-        "passwd",
-        "authorization",
-        "jwt",
-        "subscription-key",
-        "ocp-apim-subscription-key",
-        "x-api-key",
-        "x-amz-signature",
-        "x-amz-credential",
-        "x-amz-security-token",
-        "x-goog-signature",
-        "x-goog-credential",
-        "awsaccesskeyid",
-        "googleaccessid",
-    ];
-    let is = |name: &str| key.eq_ignore_ascii_case(name.as_bytes());
-    if NAMES.iter().any(|n| is(n)) {
-        return true;
+    let mut lower = [0; 32];
+    let Some(lower) = lower.get_mut(..key.len()) else { return false };
+    lower.copy_from_slice(key);
+    lower.make_ascii_lowercase();
+    match &*lower {
+        b"access_token"
+        | b"oauth_token"
+        | b"auth_token"
+        | b"authtoken"
+        | b"id_token"
+        | b"refresh_token"
+        | b"bearer_token"
+        | b"private_token"
+        | b"job_token"
+        | b"session_token"
+        | b"api_key"
+        | b"api-key"
+        | b"apikey"
+        | b"api_token"
+        | b"api_secret"
+        | b"client_secret"
+        | b"app_secret"
+        | b"secret_key"
+        | b"access_key"
+        | b"password"
+        | b"passwd"
+        | b"authorization"
+        | b"jwt"
+        | b"subscription-key"
+        | b"ocp-apim-subscription-key"
+        | b"x-api-key"
+        | b"x-amz-signature"
+        | b"x-amz-credential"
+        | b"x-amz-security-token"
+        | b"x-goog-signature"
+        | b"x-goog-credential"
+        | b"awsaccesskeyid"
+        | b"googleaccessid" => true,
+        // A signature is one beside what it signs: `sig` with `sv` (Azure), `Signature` with a key id.
+        b"sig" => has(query, "sv=") && has(query, "se="),
+        b"signature" => has(query, "Key-Pair-Id="),
+        _ => false,
     }
-    // A signature is one beside what it signs: `sig` with `sv` (Azure), `Signature` with a key id.
-    is("sig") && has(query, "sv=") && has(query, "se=") || is("signature") && has(query, "Key-Pair-Id=")
 }
 
 fn has(query: &str, parameter: &str) -> bool {
