@@ -1,0 +1,66 @@
+"""docs/clients.md: what each client honours and shows, from what it did in these tests."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+
+import pytest
+
+import workspace
+
+ROWS = pytest.StashKey[dict]()
+DOCUMENT = workspace.ROOT / "docs" / "clients.md"
+HEAD = ("Client", "Proxy variables it honours", "CA variables it honours", "Needs as well", "How a refusal shows")
+
+
+@dataclasses.dataclass
+class Row:
+    client: str
+    proxy: list[str] = dataclasses.field(default_factory=list)
+    ca: list[str] = dataclasses.field(default_factory=list)
+    needs: list[str] = dataclasses.field(default_factory=list)
+    refusal: str = ""
+
+    def cells(self) -> tuple[str, ...]:
+        def code(names: list[str]) -> str:
+            return ", ".join(f"`{n}`" for n in sorted(names, key=str.lower)) or "none"
+
+        return (self.client, code(self.proxy), code(self.ca), code(self.needs) if self.needs else "", f"`{self.refusal}`" if self.refusal else "")
+
+
+def render(rows: dict[str, Row]) -> str:
+    lines = ["| " + " | ".join(HEAD) + " |", "|" + " --- |" * len(HEAD)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row.cells()) + " |" for row in sorted(rows.values(), key=lambda r: r.client.lower())]
+    return "\n".join(lines) + "\n"
+
+
+def committed(text: str) -> dict[str, tuple[str, ...]]:
+    """The table's facts: client → its cells."""
+    rows = {}
+    for line in text.splitlines():
+        if line.startswith("| ") and not line.startswith(("| Client", "| ---")):
+            cells = tuple(c.strip().replace("\\|", "|") for c in re.split(r"(?<!\\)\|", line)[1:-1])
+            rows[cells[0]] = cells
+    return rows
+
+
+def replace(document: pathlib.Path, rows: dict[str, Row]) -> None:
+    """Puts the table in its place in the document: between the two marks."""
+    before, _, rest = document.read_text().partition("<!-- table -->\n")
+    _, _, after = rest.partition("<!-- /table -->")
+    document.write_text(f"{before}<!-- table -->\n{render(rows)}<!-- /table -->{after}")
+
+
+def stable(text: str) -> str:
+    """A line of output without what differs from run to run, or from release to release."""
+    text = re.sub(r"\b[dt]-[0-9A-Za-z]{6,}\b", "…", text)
+    text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:…", text)
+    text = re.sub(r"\s+", " ", text).strip()
+    return text if len(text) <= 160 else text[:160].rstrip() + " …"
+
+
+def showing(output: str, reason: str) -> str:
+    """The line of a client's output that names the reason."""
+    return next((stable(line) for line in output.splitlines() if reason in line), "")
