@@ -15,6 +15,7 @@ pub mod agents;
 pub mod audit;
 pub mod check;
 mod control;
+pub mod demo;
 pub mod explain;
 pub mod init;
 pub mod intents;
@@ -34,6 +35,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Run(run::Args),
     Serve(serve::Args),
     Check(check::Args),
@@ -52,6 +54,7 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Demo(args) => demo::run(args),
         Command::Run(args) => run::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(&args, crate::app::load),
