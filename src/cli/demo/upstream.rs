@@ -3,8 +3,8 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper::{body::Incoming, server::conn::{http1, http2}, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
@@ -46,9 +46,14 @@ impl Upstream {
                 let (acceptor, seen, want) = (acceptor.clone(), shared.clone(), want.clone());
                 tokio::spawn(async move {
                     let Ok(tls) = acceptor.accept(tcp).await else { return };
-                    let service = service_fn(|request| answer(request, &seen, &want));
-                    // The agent's side shows what went wrong.
-                    let _ = http1::Builder::new().serve_connection(TokioIo::new(tls), service).await;
+                    let h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+                    let service = service_fn(move |request| answer(request, seen.clone(), want.clone()));
+                    // That a connection broke shows on the agent's side.
+                    if h2 {
+                        let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(tls), service).await;
+                    } else {
+                        let _ = http1::Builder::new().serve_connection(TokioIo::new(tls), service).await;
+                    }
                 });
             }
         });
@@ -66,7 +71,7 @@ impl Upstream {
     }
 }
 
-async fn answer(request: Request<Incoming>, seen: &Mutex<Seen>, want: &Secret<String>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, seen: Arc<Mutex<Seen>>, want: Secret<String>) -> Result<Response<Full<Bytes>>, Infallible> {
     let held = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).map(str::to_owned);
     let authorised = held.as_ref() == Some(want.expose());
     {
