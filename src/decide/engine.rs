@@ -218,12 +218,3 @@ fn last_line(message: &str) -> String {
     let line = message.lines().map(str::trim).rfind(|l| !l.is_empty()).unwrap_or("the policy engine failed");
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
-#[cfg(test)]
-pub(super) fn probe(sources: &[Source]) -> String {
-    let mut engine = interpreter(sources, Value::new_object()).unwrap();
-    let compiled = engine.compile_with_entrypoint(&Arc::from("data.remit.authz.decision")).unwrap();
-    match register::Compiled::new(&compiled, Value::new_object(), "data.remit.authz.decision") {
-        Ok(_) => "ok".into(),
-        Err(e) => e,
-    }
-}
