@@ -127,7 +127,7 @@ fn odd_things_are_warnings() {
     let helper = "package remit.guardrails\n\nhelper := 1\n\ndeny contains \"x\" if input.intent.effect == \"delete\"\n";
     let (_, warnings) = fixtures::load(&registry(), &[("guard.rego", helper), ("lib.rego", "package lib\n\nx := 1\n")]).unwrap();
     let texts: Vec<String> = warnings.iter().map(|w| w.message.clone()).collect();
-    assert_eq!(texts, ["nothing reads package `lib`", "nothing reads rule `helper`"]);
+    assert_eq!(texts, ["nothing reads rule `helper`", "nothing reads package `lib`"]);
 }
 
 #[test]
