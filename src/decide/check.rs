@@ -184,7 +184,10 @@ pub(super) fn recursion(graph: &Graph<'_>, problems: &mut Vec<Problem>) {
         let what = if cycle.iter().filter_map(|i| graph.nodes.get(*i)).any(Node::is_function) { "functions" } else { "rules" };
         let problem = Problem::new(format!("{what} that call themselves: {}", names.join(" → ")));
         let place = cycle.iter().filter_map(|i| graph.nodes.get(*i)).find(|n| !n.is_builtin());
-        let problem = place.map_or(problem.clone(), |n| at(n, None, problem));
+        let problem = match place {
+            Some(node) => at(node, None, problem),
+            None => problem,
+        };
         problems.push(problem.help("break the cycle: Rego has no recursion"));
     } else if graph.depth() > MAX_CALLS {
         let message = format!("more than {MAX_CALLS} rules read each other in a row");

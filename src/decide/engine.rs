@@ -191,11 +191,14 @@ impl Engine {
     }
 }
 
+/// A value, or why there is none, and how long it took.
+pub(super) type Timed = (Result<Value, String>, Duration);
+
 /// Evaluates rules one by one on the interpreter, for `remit policy test`.
 ///
 /// # Errors
 /// What does not load.
-pub(super) fn evaluate_once(sources: &[Source], data: &Value, rules: &[String]) -> Result<Vec<(Result<Value, String>, Duration)>, Problem> {
+pub(super) fn evaluate_once(sources: &[Source], data: &Value, rules: &[String]) -> Result<Vec<Timed>, Problem> {
     on_load_stack(|| {
         let fallback = sources.last().map(|s| s.file.clone()).unwrap_or_default();
         let mut engine = interpreter(sources, data.clone()).map_err(|e| located(&e, &fallback))?;
