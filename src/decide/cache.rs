@@ -30,7 +30,7 @@ impl Cache {
     pub(super) fn new(bytes: u64) -> Self {
         let hasher = RandomState::new();
         let share = || {
-            Share::builder()
+            moka::sync::Cache::builder()
                 .max_capacity(bytes / SHARES as u64)
                 .weigher(|key: &Key, decision: &Arc<Decision>| weight(key, decision))
                 .eviction_policy(EvictionPolicy::lru())
