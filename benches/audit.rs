@@ -1,4 +1,4 @@
-//! What recording costs: `cargo bench --bench audit [-- SECONDS]`. CPU is the process's own, all threads.
+//! What recording costs: `cargo bench --bench audit [-- SECONDS [IN_FLIGHT]]`. CPU is the process's own, all threads.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is test code")]
 
 #[path = "../tests/audit_support/mod.rs"]
@@ -22,10 +22,12 @@ use remit::{
 };
 
 fn main() {
-    let seconds = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(2.0);
+    let mut numbers = std::env::args().filter_map(|a| a.parse::<f64>().ok());
+    let seconds = numbers.next().unwrap_or(2.0);
+    let only = numbers.next();
     let run = Duration::from_secs_f64(seconds);
     appended();
-    for in_flight in [1, 8, 64, 256] {
+    for in_flight in [1, 8, 64, 256].into_iter().filter(|n| only.is_none_or(|o| o == *n as f64)) {
         let buffered = rate(in_flight, Durability::Buffered, run);
         // A disk is rarely as fast a second later: measured on both sides.
         let before = fdatasync();
