@@ -19,6 +19,7 @@ pub mod demo;
 pub mod explain;
 pub mod init;
 pub mod intents;
+pub mod policy;
 pub mod request;
 pub mod run;
 pub mod serve;
@@ -41,6 +42,7 @@ enum Command {
     Check(check::Args),
     Explain(explain::Args),
     Intents(intents::Args),
+    Policy(policy::Args),
     Task(task::TaskArgs),
     Agents(agents::AgentsArgs),
     Audit {
@@ -60,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args, crate::app::load),
         Command::Explain(args) => explain::run(args),
         Command::Intents(args) => intents::run(args),
+        Command::Policy(args) => policy::run(&args, crate::app::policy_sources),
         Command::Task(args) => asking(task::run(&args, &mut stdout(), &mut stderr())),
         Command::Agents(args) => asking(agents::run(&args, &mut stdout(), &mut stderr())),
         Command::Audit { command } => audit::run(&command, crate::config::Config::load),
