@@ -20,6 +20,7 @@ pub mod explain;
 pub mod init;
 pub mod intents;
 pub mod policy;
+mod records;
 pub mod request;
 pub mod run;
 pub mod serve;

@@ -4,7 +4,7 @@ use crate::{
     audit::{Audit, TaskRecord},
     authority::{End, TaskEvents},
     call::Task,
-    refusal::Refusal,
+    refusal::{Reason, Refusal},
 };
 
 /// Puts every task's beginning and end in the audit.
@@ -17,8 +17,14 @@ impl OnRecord {
 }
 
 impl TaskEvents for OnRecord {
-    fn started(&self, task: &Task, _after: Option<&Task>) -> Result<(), Refusal> {
+    fn started(&self, task: &Task, after: Option<&Task>) -> Result<(), Refusal> {
+        if !self.0.writable() {
+            return Err(Refusal::new(Reason::AuditUnavailable, "the task cannot be recorded, so it does not begin"));
+        }
         self.0.task(&TaskRecord::Started(task));
+        if let Some(before) = after {
+            self.0.event("succession", &serde_json::json!({"task": task.id.as_str(), "after": before.id.as_str()}));
+        }
         Ok(())
     }
 

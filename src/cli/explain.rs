@@ -1,3 +1,5 @@
+mod why;
+
 use std::{
     io::{self, Write as _},
     path::PathBuf,
@@ -32,6 +34,7 @@ use crate::{
 #[command(after_help = "Examples:
   remit explain --config remit.yaml --agent triage-bot --workflow triage-issues \\
     GET https://api.github.com/repos/acme/web/issues
+  remit explain --config remit.yaml d-01JABCDEFGHJKMNPQRSTVWXYZ0
   remit explain --config remit.yaml POST https://api.github.com/repos/acme/web/issues -d '{\"title\": \"Broken\"}'
 
 Exit code 0: allowed. 1: refused.")]
@@ -45,10 +48,15 @@ pub struct Args {
     /// The workflow it would run; can be left out when the agent has one
     #[arg(long)]
     workflow: Option<String>,
-    /// GET, POST, …
+    /// GET, POST, …; or the id of a decision, to be told why it was made
+    #[arg(value_name = "METHOD|DECISION")]
     method: String,
     /// https://HOST/PATH
+    #[arg(default_value = "", hide_default_value = true)]
     url: String,
+    /// Where the decision was recorded, when that is not where the config says
+    #[arg(long, value_name = "DIR")]
+    audit: Option<PathBuf>,
     /// A field of the request; may be repeated
     #[arg(short = 'H', long = "header", value_name = "K: V")]
     headers: Vec<String>,
@@ -71,6 +79,9 @@ struct Explained {
 }
 
 pub fn run(args: Args) -> ExitCode {
+    if args.method.starts_with("d-") && args.url.is_empty() {
+        return why::run(&args);
+    }
     let head = match head(&args) {
         Ok(head) => head,
         Err(RequestError::Usage(message)) => return fail(2, &message),

@@ -1,14 +1,8 @@
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::{BufRead, BufReader, Write as _},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, io::Write as _, sync::Arc};
 
 use serde_json::Value;
 
-use crate::{call::Task, cli::shown, enforce::House};
+use crate::{call::Task, cli::{records, shown}, enforce::House};
 
 /// Lines of one table; more are counted.
 const LINES: usize = 40;
@@ -16,7 +10,9 @@ const LINES: usize = 40;
 /// Says what the run called, from the audit it leaves: equal calls are one line.
 pub(super) fn print(house: &House, task: &Arc<Task>) {
     let mut counts: BTreeMap<(String, String), (u64, String)> = BTreeMap::new();
-    for body in records(house) {
+    let dir = house.audit().dirs().first().cloned();
+    let bodies = dir.iter().flat_map(|dir| records::bodies(dir, house.audit().chain()));
+    for body in bodies {
         let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
         if text("kind") != "decision" || body.get("task").and_then(Value::as_str).is_some_and(|t| t != task.id.as_str()) {
             continue;
@@ -48,23 +44,4 @@ pub(super) fn print(house: &House, task: &Arc<Task>) {
     out.push_str(&format!("remit: audit {} head {head}\n", dirs.join(", ")));
     // The command's output may have gone where this cannot follow.
     let _ = std::io::stderr().write_all(out.as_bytes());
-}
-
-/// The bodies of this process's records, as far as they can be read.
-fn records(house: &House) -> impl Iterator<Item = Value> {
-    let chain = house.audit().chain().to_owned();
-    let dir = house.audit().dirs().first().cloned();
-    let mut files: Vec<PathBuf> = dir
-        .and_then(|dir| fs::read_dir(dir).ok())
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok().map(|e| e.path()))
-        .filter(|path| path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(&chain) && n.ends_with(".jsonl")))
-        .collect();
-    files.sort();
-    let lines = files.into_iter().filter_map(|path| fs::File::open(path).ok()).flat_map(|file| BufReader::new(file).lines());
-    lines.map_while(Result::ok).filter_map(|line| {
-        let mut record: Value = serde_json::from_str(&line).ok()?;
-        record.get_mut("body").map(Value::take)
-    })
 }
