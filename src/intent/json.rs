@@ -76,6 +76,20 @@ impl Step {
         &mut self.below[at].1
     }
 
+    /// Gives a value that was built to the parameters; one that takes all of it takes it uncopied.
+    fn hand_out(&self, value: Value, out: &mut Vec<(u16, Value)>) -> Value {
+        match (self.slots.as_slice(), self.below.is_empty()) {
+            ([slot], true) => {
+                out.push((*slot, value));
+                Value::Null
+            }
+            _ => {
+                self.give(&value, out);
+                value
+            }
+        }
+    }
+
     /// Hands out what this place and those below give, from a value that was built.
     fn give(&self, value: &Value, out: &mut Vec<(u16, Value)>) {
         out.extend(self.slots.iter().map(|slot| (*slot, value.clone())));
@@ -158,10 +172,10 @@ impl Reader<'_, '_> {
             return Value::Null;
         }
         let value = value();
-        if let Want::Walk(step) = self.want {
-            step.give(&value, &mut self.out.params);
+        match self.want {
+            Want::Walk(step) => step.hand_out(value, &mut self.out.params),
+            Want::Nothing | Want::Value => value,
         }
-        value
     }
 }
 
@@ -285,7 +299,10 @@ impl<'de> Keys<'de> {
 
     #[allow(clippy::ptr_arg)] // a borrowed key is kept as it is, not copied
     fn check(&mut self, key: &Cow<'de, str>) -> Result<(), String> {
-        let same = if self.folds { fold(key).into_owned().into() } else { key.clone() };
+        let same = match fold(key) {
+            Cow::Owned(folded) if self.folds => Cow::Owned(folded),
+            _ => key.clone(),
+        };
         let new = if self.few.len() < FEW {
             let new = !self.few.contains(&same);
             self.few.push(same);
