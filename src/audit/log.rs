@@ -3,16 +3,17 @@
 //! `pending` is held for a number, a 72-byte hash and a copy; `io` while bytes are written. Who
 //! needs a record written waits a turn, so that the others of that turn are in the same write.
 
+mod wait;
+
 use std::{
     collections::HashSet,
     fs::File,
-    future::poll_fn,
     io, mem,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Poll, Waker},
+    task::Waker,
     thread::Thread,
     time::{Duration, Instant},
 };
@@ -174,58 +175,6 @@ impl Log {
         self.unrecorded.lock().remove(&id)
     }
 
-    /// Waits until record `seq` was taken by `write(2)`.
-    pub(super) async fn until_written(&self, seq: u64) -> Result<(), Unwritten> {
-        // Whoever else is ready to run appends first; one write then serves all.
-        tokio::task::yield_now().await;
-        let failures = self.failures.load(Ordering::Acquire);
-        loop {
-            if self.written.load(Ordering::Acquire) >= seq {
-                return Ok(());
-            }
-            if self.inline || self.syncs.lock().ended {
-                if let Some(result) = self.try_flush() {
-                    result?;
-                    continue;
-                }
-            } else if self.failures.load(Ordering::Acquire) != failures {
-                return Err(Unwritten);
-            }
-            self.turn(seq).await;
-        }
-    }
-
-    /// Waits until record `seq` is covered by `fdatasync`.
-    pub(super) async fn until_durable(&self, seq: u64) -> Result<(), Unwritten> {
-        let failures = self.failures.load(Ordering::Acquire);
-        let mut registered = false;
-        poll_fn(|cx| {
-            if self.durable.load(Ordering::Acquire) >= seq {
-                return Poll::Ready(Ok(()));
-            }
-            let mut syncs = self.syncs.lock();
-            // Looked at under the lock under which waiters are let go.
-            if self.durable.load(Ordering::Acquire) >= seq {
-                return Poll::Ready(Ok(()));
-            }
-            if syncs.ended || self.failures.load(Ordering::Acquire) != failures {
-                return Poll::Ready(Err(Unwritten));
-            }
-            let known = if mem::replace(&mut registered, true) { syncs.waiters.iter_mut().find(|(s, _)| *s == seq) } else { None };
-            match known {
-                Some((_, waker)) => waker.clone_from(cx.waker()),
-                None => syncs.waiters.push((seq, cx.waker().clone())),
-            }
-            let wake = syncs.waiters.len() >= syncs.wake_at;
-            drop(syncs);
-            if wake {
-                self.wake_writer();
-            }
-            Poll::Pending
-        })
-        .await
-    }
-
     /// Writes what is pending, unless someone else is writing; None then.
     fn try_flush(&self) -> Option<Result<(), Unwritten>> {
         let mut io = self.io.try_lock()?;
@@ -242,24 +191,6 @@ impl Log {
         drop(io);
         self.wake_waiting();
         result
-    }
-
-    /// Waits until whoever writes now is done.
-    async fn turn(&self, seq: u64) {
-        let mut registered = false;
-        poll_fn(|cx| {
-            if mem::replace(&mut registered, true) {
-                return Poll::Ready(());
-            }
-            self.waiting.lock().push(cx.waker().clone());
-            if !self.inline {
-                self.wake_writer();
-            }
-            // A writer lets go of `io` first and wakes then: still held means it will see us.
-            let missed = self.written.load(Ordering::Acquire) >= seq || (self.inline && !self.io.is_locked());
-            if missed { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
     }
 
     fn flush_locked(&self, io: &mut Io) -> Result<(), Unwritten> {
@@ -387,46 +318,6 @@ impl Log {
         let since = serde_json::json!({"since": failed.since.unix_timestamp()});
         record::event(&mut body, "audit_recovered", &since, OffsetDateTime::now_utc());
         self.append(&body, Role::Other);
-    }
-
-    /// Lets go who waits for what is durable now; how many, and how many are left.
-    pub(super) fn release(&self) -> (usize, usize) {
-        let mut syncs = self.syncs.lock();
-        let durable = self.durable.load(Ordering::Acquire);
-        let (done, rest): (Vec<_>, Vec<_>) = mem::take(&mut syncs.waiters).into_iter().partition(|(seq, _)| *seq <= durable);
-        syncs.waiters = rest;
-        let left = syncs.waiters.len();
-        drop(syncs);
-        let released = done.len();
-        done.into_iter().for_each(|(_, waker)| waker.wake());
-        (released, left)
-    }
-
-    /// The writer is gone, and nobody must wait for it: what is not durable by now has failed.
-    pub(super) fn end(&self) {
-        self.syncs.lock().ended = true;
-        self.release();
-        self.fail_syncs();
-        self.wake_waiting();
-    }
-
-    /// Everyone who waits for a sync has failed.
-    pub(super) fn fail_syncs(&self) {
-        let mut syncs = self.syncs.lock();
-        self.failures.fetch_add(1, Ordering::AcqRel);
-        let waiters = mem::take(&mut syncs.waiters);
-        drop(syncs);
-        waiters.into_iter().for_each(|(_, waker)| waker.wake());
-    }
-
-    fn wake_waiting(&self) {
-        let mut waiting = self.waiting.lock();
-        if waiting.is_empty() {
-            return;
-        }
-        let wakers = mem::take(&mut *waiting);
-        drop(waiting);
-        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Tells the writer that there is something to write before long.
