@@ -37,6 +37,11 @@ fn what_does_not_parse_is_named_with_its_line() {
 }
 
 #[test]
+fn what_the_lexer_would_not_read_on_after_is_refused() {
+    refused("deny contains \"x\" if false\n\u{0}\ndeny contains \"y\" if true", 4, "control character", "remove it");
+}
+
+#[test]
 fn a_path_outside_the_contract_is_refused_with_the_nearest() {
     let is = "is not in the input";
     refused("deny contains \"x\" if input.intent.param.repo == \"a\"", 3, is, "`input.intent.params`");

@@ -100,6 +100,9 @@ pub(super) fn parse(sources: &[Source]) -> Result<Vec<Module>, Vec<Problem>> {
         if source.text.len() > MAX_FILE {
             let message = format!("the policy is larger than {} KiB", MAX_FILE >> 10);
             problems.push(Problem::new(message).at(&source.file, None).help("split it, or move tables into a data file"));
+        } else if let Some(line) = control(&source.text) {
+            // The lexer takes NUL for the end of the file: what follows would not be heard.
+            problems.push(Problem::new("the policy holds a control character").at(&source.file, Some(line)).help("remove it"));
         } else if let Some(line) = too_deep(&source.text) {
             let problem = Problem::new("brackets are nested too deeply").at(&source.file, Some(line));
             problems.push(problem.help("split the expression into rules"));
@@ -117,6 +120,12 @@ pub(super) fn parse(sources: &[Source]) -> Result<Vec<Module>, Vec<Problem>> {
         }
     }
     if problems.is_empty() { Ok(modules) } else { Err(problems) }
+}
+
+/// The line of a control character that is no white space.
+fn control(text: &str) -> Option<usize> {
+    let at = text.find(|c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))?;
+    text.get(..at).map(|before| before.matches('\n').count() + 1)
 }
 
 /// The line where brackets are nested deeper than any policy needs. Texts and comments are skipped.

@@ -134,8 +134,7 @@ fn together(decisions: &[Arc<Decision>]) -> Decision {
     whole.labels.sort_unstable();
     whole.labels.dedup();
     whole.limits = decisions.iter().flat_map(|d| d.limits.iter().cloned()).collect();
-    whole.credential = decisions.iter().find_map(|d| d.credential.clone());
-    if decisions.iter().any(|d| d.credential.is_some() && d.credential != whole.credential) {
+    if decisions.iter().any(|d| d.credential != whole.credential) {
         whole = answer::failed("the call's intents take different credentials");
         whole.code = Some(Reason::NotGranted);
     }
