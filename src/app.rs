@@ -80,15 +80,7 @@ fn load_rest(config: &Config) -> Result<Rest, Problems> {
     if let Err(found) = check_grants(config, &catalog) {
         problems.extend(found.0);
     }
-    let sources = decide::Sources {
-        builtin: config.policies.builtin,
-        paths: config.policies.paths.clone(),
-        registry: decide::registry_data(&config.registry),
-        parameters: catalog.parameter_names().into_iter().map(str::to_owned).collect(),
-        timeout: config.limits.decision,
-        cache_bytes: config.limits.cache,
-    };
-    let decider = match Decider::load(sources) {
+    let decider = match Decider::load(sources(config, &catalog)) {
         Ok((decider, more)) => {
             warnings.extend(more);
             Some(decider)
@@ -104,6 +96,27 @@ fn load_rest(config: &Config) -> Result<Rest, Problems> {
             Ok((catalog, Registry::new(&config.registry, config.mode), decider, broker, warnings))
         }
         _ => Err(Problems(problems)),
+    }
+}
+
+/// What the policies of a config are loaded from: for `remit policy`.
+///
+/// # Errors
+/// What is wrong with the config or its catalogs.
+pub fn policy_sources(path: &std::path::Path) -> Result<decide::Sources, Problems> {
+    let config = Config::load(path)?;
+    let catalog = Catalog::load(&config.catalog)?;
+    Ok(sources(&config, &catalog))
+}
+
+fn sources(config: &Config, catalog: &Catalog) -> decide::Sources {
+    decide::Sources {
+        builtin: config.policies.builtin,
+        paths: config.policies.paths.clone(),
+        registry: decide::registry_data(&config.registry),
+        parameters: catalog.parameter_names().into_iter().map(str::to_owned).collect(),
+        timeout: config.limits.decision,
+        cache_bytes: config.limits.cache,
     }
 }
 

@@ -15,9 +15,11 @@ pub mod agents;
 pub mod audit;
 pub mod check;
 mod control;
+pub mod demo;
 pub mod explain;
 pub mod init;
 pub mod intents;
+pub mod policy;
 pub mod request;
 pub mod run;
 pub mod serve;
@@ -34,11 +36,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Run(run::Args),
     Serve(serve::Args),
     Check(check::Args),
     Explain(explain::Args),
     Intents(intents::Args),
+    Policy(policy::Args),
     Task(task::TaskArgs),
     Agents(agents::AgentsArgs),
     Audit {
@@ -52,11 +56,13 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Demo(args) => demo::run(args),
         Command::Run(args) => run::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(&args, crate::app::load),
         Command::Explain(args) => explain::run(args),
         Command::Intents(args) => intents::run(args),
+        Command::Policy(args) => policy::run(&args, crate::app::policy_sources),
         Command::Task(args) => asking(task::run(&args, &mut stdout(), &mut stderr())),
         Command::Agents(args) => asking(agents::run(&args, &mut stdout(), &mut stderr())),
         Command::Audit { command } => audit::run(&command, crate::config::Config::load),

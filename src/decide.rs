@@ -23,9 +23,6 @@ mod suite;
 mod syntax;
 mod walk;
 
-#[cfg(test)]
-mod tests;
-
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use ring::digest;

@@ -56,9 +56,9 @@ impl House {
         let (accepted, body) = self.accept(rules, door, request, clear, account).await?;
         let identified = self.identify(rules, door, accepted, now).await?;
         let understood = self.understand(rules, identified, body).await?;
-        let permitted = self.decide(rules, understood, now).await?;
+        let (permitted, choice) = self.decide(rules, understood, now).await?;
         let (permitted, reservation) = self.reserve(rules, permitted, now).await?;
-        let armed = self.arm(rules, permitted, now).await?;
+        let armed = self.arm(rules, permitted, choice, now).await?;
         let armed = self.record(rules, armed, now).await?;
         let armed = self.recheck(armed)?;
         self.send(rules, armed, reservation).await

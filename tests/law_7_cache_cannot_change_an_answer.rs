@@ -28,7 +28,10 @@ const BREAKERS: [(&str, &str); 22] = [
     ("function of input", "host(i) := i.request.host\n\ndeny contains \"no\" if host(input) == \"evil.example\""),
     ("function that reads input", "late(x) if input.request.body_bytes == x\n\ndeny contains \"no\" if late(1)"),
     ("with input", "q if input.intent.params.a == \"web\"\n\ndeny contains \"no\" if q with input.intent.params.b as 1"),
-    ("with all of input", "q if input.intent.effect == \"GET\"\n\ndeny contains \"no\" if { q with input as {\"intent\": {\"effect\": input.request.method}} }"),
+    (
+        "with all of input",
+        "q if input.intent.effect == \"GET\"\n\ndeny contains \"no\" if { q with input as {\"intent\": {\"effect\": input.request.method}} }",
+    ),
     ("with data", "q if data.knob == input.request.method\n\ndeny contains \"no\" if q with data.knob as \"GET\""),
     ("array comprehension", "deny contains \"no\" if count([v | some v in input.intent.params; v == \"web\"]) > 0"),
     ("object comprehension", "m := {k: v | some k, v in input.intent.params}\n\ndeny contains \"no\" if m.a == m.b"),

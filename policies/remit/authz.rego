@@ -135,21 +135,21 @@ approvals := array.concat(
 )
 
 # A call fits in every limit of every link, and in those of the guardrails.
-limits contains {
-	"key": concat("/", [hold.agent, hold.grant.key]),
-	"max": hold.grant.limit.max,
-	"window": hold.grant.limit.window,
-} if {
+limits contains one if {
 	some hold in held
+	limit := hold.grant.limit
+	one := {"key": concat("/", [hold.agent, hold.grant.key]), "max": limit.max, "window": limit.window}
 }
 
-limits contains {
-	"key": concat("/", [hold.agent, hold.workflow, narrow.key]),
-	"max": narrow.grant.limit.calls,
-	"window": window(object.get(narrow.grant.limit, "per", "task")),
-} if {
+limits contains one if {
 	some hold in held
 	some narrow in hold.narrow
+	limit := narrow.grant.limit
+	one := {
+		"key": concat("/", [hold.agent, hold.workflow, narrow.key]),
+		"max": limit.calls,
+		"window": window(object.get(limit, "per", "task")),
+	}
 }
 
 limits contains limit if {

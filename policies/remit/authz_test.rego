@@ -36,7 +36,7 @@ workflows := {
 		],
 	},
 	"wide": {
-		"exact": {},
+		"exact": {"a.b.c": {"read": []}},
 		"cover": {"read": [0], "write": [0], "delete": [0], "admin": [0], "execute": [0]},
 		"grants": [{"name": "grant 1", "key": "wide/1", "prefixes": [""], "where": []}],
 	},
@@ -134,15 +134,24 @@ test_what_is_named_is_granted if {
 	judged(call(unknown, "bot", "triage")).decision == "allow"
 }
 
+chained(links) := judged(object.union(
+	call(create({"owner": "acme", "repo": "web"}), "bot", "triage"),
+	{"delegation": links},
+))
+
 test_every_link_must_grant if {
-	base := call(create({"owner": "acme", "repo": "web"}), "bot", "triage")
-	below := object.union(base, {"delegation": [link("lead", "wide"), link("bot", "triage")]})
-	judged(below).decision == "allow"
-	d := judged(object.union(base, {"delegation": [link("lead", "wide"), link("careful", "triage"), link("bot", "nothing")]}))
+	chained([link("lead", "wide"), link("bot", "triage")]).decision == "allow"
+}
+
+test_a_workflow_that_is_not_registered_grants_nothing if {
+	d := chained([link("lead", "wide"), link("careful", "triage"), link("bot", "nothing")])
 	d.decision == "deny"
 	d.reasons == ["workflow nothing is not registered"]
-	other := judged(object.union(base, {"delegation": [link("lead", "triage"), link("bot", "triage")]}))
-	other.reasons == ["workflow triage is not one of lead"]
+}
+
+test_a_workflow_that_the_agent_is_not_bound_to_grants_nothing if {
+	d := chained([link("lead", "triage"), link("bot", "triage")])
+	d.reasons == ["workflow triage is not one of lead"]
 }
 
 test_limits_of_every_link_hold if {

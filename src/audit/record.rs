@@ -60,6 +60,38 @@ pub enum TaskRecord<'a> {
     },
 }
 
+/// Appends `,"NAME":` in one piece.
+macro_rules! key {
+    ($out:expr, $name:literal) => {
+        $out.extend_from_slice(concat!(",\"", $name, "\":").as_bytes())
+    };
+}
+
+/// Appends a member whose value needs no escape.
+macro_rules! plain {
+    ($out:expr, $name:literal, $value:expr) => {{
+        $out.extend_from_slice(concat!(",\"", $name, "\":\"").as_bytes());
+        $out.extend_from_slice($value.as_bytes());
+        $out.push(b'"');
+    }};
+}
+
+/// Appends a member that is a text.
+macro_rules! field {
+    ($out:expr, $name:literal, $value:expr) => {{
+        key!($out, $name);
+        text::string($out, $value);
+    }};
+}
+
+/// Appends a member that is a whole number.
+macro_rules! count {
+    ($out:expr, $name:literal, $value:expr) => {{
+        key!($out, $name);
+        text::number($out, $value);
+    }};
+}
+
 /// Appends the body of a `decision` record.
 pub(super) fn decision(out: &mut Vec<u8>, r: &DecisionRecord<'_>) {
     out.extend_from_slice(b"{\"kind\":\"decision\",\"id\":\"");
@@ -67,17 +99,17 @@ pub(super) fn decision(out: &mut Vec<u8>, r: &DecisionRecord<'_>) {
     out.extend_from_slice(b"\",\"time\":");
     text::time(out, r.time);
     if let Some(trace) = r.traceparent.and_then(trace_id) {
-        plain(out, "trace", trace);
+        plain!(out, "trace", trace);
     }
-    plain(out, "mode", r.mode.as_str());
-    plain(out, "listener", r.listener.as_str());
+    plain!(out, "mode", r.mode.as_str());
+    plain!(out, "listener", r.listener.as_str());
     match r.caller {
         Some(caller) => {
-            plain(out, "how", caller.how.as_str());
-            field(out, "agent", &caller.task.agent.id);
-            field(out, "task", caller.task.id.as_str());
+            plain!(out, "how", caller.how.as_str());
+            field!(out, "agent", &caller.task.agent.id);
+            field!(out, "task", caller.task.id.as_str());
             if !caller.drift.is_empty() {
-                key(out, "drift");
+                key!(out, "drift");
                 text::list(out, b"[]", caller.drift.iter(), |out, d| sentence(out, d));
             }
         }
@@ -86,7 +118,7 @@ pub(super) fn decision(out: &mut Vec<u8>, r: &DecisionRecord<'_>) {
     request(out, r);
     // A refusal for a credential in the request must not put that credential on record.
     let redact = r.code == Some(Reason::ForeignCredential);
-    key(out, "intents");
+    key!(out, "intents");
     text::list(out, b"[]", r.intents.iter(), |out, i| intent(out, i, redact));
     verdict(out, r);
     out.push(b'}');
@@ -98,29 +130,26 @@ pub(super) fn outcome(out: &mut Vec<u8>, o: &Outcome, time: OffsetDateTime, micr
     out.extend_from_slice(&o.id.text());
     out.extend_from_slice(b"\",\"time\":");
     text::time(out, time);
-    plain(out, "outcome", if o.complete { "complete" } else { "incomplete" });
-    for (name, status) in [("status", o.status), ("upstream", o.upstream)] {
-        key(out, name);
-        match status {
-            Some(status) => text::number(out, u64::from(status)),
-            None => out.extend_from_slice(b"null"),
-        }
-    }
+    plain!(out, "outcome", if o.complete { "complete" } else { "incomplete" });
+    key!(out, "status");
+    status(out, o.status);
+    key!(out, "upstream");
+    status(out, o.upstream);
     if let Some(reason) = o.reason {
-        plain(out, "reason", reason.code());
+        plain!(out, "reason", reason.code());
     }
-    count(out, "bytes_up", o.bytes_up);
-    count(out, "bytes_down", o.bytes_down);
+    count!(out, "bytes_up", o.bytes_up);
+    count!(out, "bytes_down", o.bytes_down);
     if let Some(sum) = o.body_sha256 {
-        key(out, "body_sha256");
+        key!(out, "body_sha256");
         out.push(b'"');
         text::hex(out, &sum);
         out.push(b'"');
     }
     if o.scrubbed > 0 {
-        count(out, "scrubbed", u64::from(o.scrubbed));
+        count!(out, "scrubbed", u64::from(o.scrubbed));
     }
-    key(out, "ms");
+    key!(out, "ms");
     text::millis(out, micros);
     out.push(b'}');
 }
@@ -131,8 +160,8 @@ pub(super) fn unknown_outcome(out: &mut Vec<u8>, id: &line::CallId, chain: &str,
     out.extend_from_slice(id);
     out.extend_from_slice(b"\",\"time\":");
     text::time(out, time);
-    plain(out, "outcome", "unknown");
-    plain(out, "chain", chain);
+    plain!(out, "outcome", "unknown");
+    plain!(out, "chain", chain);
     out.push(b'}');
 }
 
@@ -141,27 +170,27 @@ pub(super) fn task(out: &mut Vec<u8>, record: &TaskRecord<'_>, time: OffsetDateT
     start(out, "task", time);
     match record {
         TaskRecord::Started(task) => {
-            plain(out, "event", "started");
-            field(out, "id", task.id.as_str());
-            plain(out, "mode", task.mode.as_str());
-            field(out, "agent", &task.agent.id);
+            plain!(out, "event", "started");
+            field!(out, "id", task.id.as_str());
+            plain!(out, "mode", task.mode.as_str());
+            field!(out, "agent", &task.agent.id);
             if let Some(spiffe) = &task.agent.spiffe_id {
-                field(out, "spiffe_id", spiffe);
+                field!(out, "spiffe_id", spiffe);
             }
-            field(out, "workflow", &task.workflow);
-            key(out, "purpose");
+            field!(out, "workflow", &task.workflow);
+            key!(out, "purpose");
             sentence(out, &task.purpose);
-            key(out, "principal");
+            key!(out, "principal");
             text::value(out, &serde_json::to_value(&task.principal).unwrap_or_default());
-            key(out, "delegation");
+            key!(out, "delegation");
             text::value(out, &serde_json::to_value(&task.chain).unwrap_or_default());
-            key(out, "expires");
+            key!(out, "expires");
             text::time(out, task.expires);
         }
         TaskRecord::Ended { task, why } => {
-            plain(out, "event", "ended");
-            field(out, "id", task.as_str());
-            key(out, "why");
+            plain!(out, "event", "ended");
+            field!(out, "id", task.as_str());
+            key!(out, "why");
             sentence(out, why);
         }
     }
@@ -171,9 +200,9 @@ pub(super) fn task(out: &mut Vec<u8>, record: &TaskRecord<'_>, time: OffsetDateT
 /// Appends the body of a record with a time and members of `data` beside them.
 pub(super) fn event(out: &mut Vec<u8>, kind: &str, data: &Value, time: OffsetDateTime) {
     start(out, "event", time);
-    field(out, "event", kind);
+    field!(out, "event", kind);
     if !data.is_null() {
-        key(out, "data");
+        key!(out, "data");
         text::value(out, data);
     }
     out.push(b'}');
@@ -190,27 +219,27 @@ pub(super) fn start(out: &mut Vec<u8>, kind: &str, time: OffsetDateTime) {
 /// Appends the start of a signed record, which names its chain: a file's first line is not hashed.
 pub(super) fn signed(out: &mut Vec<u8>, kind: &str, chain: &str, time: OffsetDateTime) {
     start(out, kind, time);
-    plain(out, "chain", chain);
+    plain!(out, "chain", chain);
 }
 
 fn request(out: &mut Vec<u8>, r: &DecisionRecord<'_>) {
     if let Some(method) = r.method {
-        field(out, "method", method.as_str());
+        field!(out, "method", method.as_str());
     }
     if let Some(to) = r.to {
-        plain(out, "scheme", to.scheme.as_str());
-        field(out, "host", to.host.as_str());
-        count(out, "port", u64::from(to.port));
+        plain!(out, "scheme", to.scheme.as_str());
+        field!(out, "host", to.host.as_str());
+        count!(out, "port", u64::from(to.port));
     }
     let Some(p) = r.path else { return };
-    key(out, "path");
+    key!(out, "path");
     if r.code == Some(Reason::ForeignCredential) {
         text::string(out, &without_long_segments(p.raw()));
     } else {
         text::string(out, p.raw());
     }
     if let Some(query) = p.query() {
-        key(out, "query");
+        key!(out, "query");
         text::list(out, b"[]", query.split('&'), |out, pair| text::string(out, &query_name(pair, r.intents)));
     }
 }
@@ -240,9 +269,9 @@ fn without_long_segments(path: &str) -> String {
 fn intent(out: &mut Vec<u8>, i: &Intent, redact: bool) {
     out.extend_from_slice(b"{\"id\":");
     text::string(out, i.id());
-    plain(out, "effect", i.operation.effect.as_str());
+    plain!(out, "effect", i.operation.effect.as_str());
     if !i.operation.labels.is_empty() {
-        key(out, "labels");
+        key!(out, "labels");
         text::list(out, b"[]", i.operation.labels.iter(), |out, l| text::string(out, l.as_str()));
     }
     out.extend_from_slice(b",\"params\":");
@@ -293,7 +322,7 @@ fn bounded(out: &mut Vec<u8>, t: &str, redact: bool) -> bool {
 /// Appends `"cut":{"name":{"bytes":N,"sha256":"…"}}` for the parameters that were cut. A hash of
 /// what may be a credential is not written: short ones could be guessed from it.
 fn shortened(out: &mut Vec<u8>, i: &Intent, redact: bool) {
-    key(out, "cut");
+    key!(out, "cut");
     let mut scratch = Vec::new();
     let cut = i.params.iter().filter(|(_, p)| {
         scratch.clear();
@@ -318,17 +347,17 @@ fn shortened(out: &mut Vec<u8>, i: &Intent, redact: bool) {
 }
 
 fn verdict(out: &mut Vec<u8>, r: &DecisionRecord<'_>) {
-    plain(out, "decision", r.verdict.as_str());
+    plain!(out, "decision", r.verdict.as_str());
     if let Some(code) = r.code {
-        plain(out, "code", code.code());
+        plain!(out, "code", code.code());
     }
-    key(out, "reasons");
+    key!(out, "reasons");
     text::list(out, b"[]", r.reasons.iter(), |out, s| sentence(out, s));
     if let Some(approval) = r.approval {
-        key(out, "approval");
+        key!(out, "approval");
         text::value(out, approval);
     }
-    field(out, "policy", r.revision);
+    field!(out, "policy", r.revision);
     out.extend_from_slice(if r.cached { b",\"cached\":true" } else { b",\"cached\":false" });
     if r.own_login {
         out.extend_from_slice(b",\"own_login\":true");
@@ -336,14 +365,14 @@ fn verdict(out: &mut Vec<u8>, r: &DecisionRecord<'_>) {
     let Some(lease) = r.lease else { return };
     out.extend_from_slice(b",\"lease\":{\"kind\":");
     text::string(out, lease.kind);
-    field(out, "name", &lease.name);
-    field(out, "fingerprint", &lease.fingerprint);
+    field!(out, "name", &lease.name);
+    field!(out, "fingerprint", &lease.fingerprint);
     if let Some(scope) = r.scope {
-        key(out, "scope");
+        key!(out, "scope");
         text::value(out, scope);
     }
     if let Some(expires) = lease.expires {
-        key(out, "expires");
+        key!(out, "expires");
         text::time(out, expires);
     }
     out.push(b'}');
@@ -368,26 +397,25 @@ fn sentence(out: &mut Vec<u8>, s: &str) {
     out.push(b'"');
 }
 
-fn key(out: &mut Vec<u8>, name: &str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
-}
-
-/// A member whose value needs no escape.
-fn plain(out: &mut Vec<u8>, name: &str, value: &str) {
-    key(out, name);
-    out.push(b'"');
-    out.extend_from_slice(value.as_bytes());
-    out.push(b'"');
+fn status(out: &mut Vec<u8>, status: Option<u16>) {
+    match status {
+        Some(status) => text::number(out, u64::from(status)),
+        None => out.extend_from_slice(b"null"),
+    }
 }
 
 pub(super) fn field(out: &mut Vec<u8>, name: &str, value: &str) {
-    key(out, name);
+    name_of(out, name);
     text::string(out, value);
 }
 
 pub(super) fn count(out: &mut Vec<u8>, name: &str, n: u64) {
-    key(out, name);
+    name_of(out, name);
     text::number(out, n);
+}
+
+fn name_of(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
 }

@@ -90,18 +90,28 @@ impl Writer {
         if expected <= 1 || waiting == expected || !self.gather.pays() {
             return;
         }
-        let want = expected - expected / 8;
-        self.log.syncs.lock().wake_at = want;
-        let deadline = Instant::now() + self.gather.sync.min(GATHER);
-        let gathered = loop {
-            let gathered = self.log.syncs.lock().waiters.len();
+        let longest = self.gather.sync.min(GATHER);
+        let most = self.gathered(expected - expected / 4, longest);
+        // The last few get less time: one that does not come back must not hold up the others.
+        let all = if most * 4 >= expected * 3 { self.gathered(expected, longest / 8) } else { most };
+        self.gather.learn(all.saturating_sub(waiting), released);
+    }
+
+    /// Waits until `want` calls wait for a sync, at most for `longest`; how many do.
+    fn gathered(&self, want: usize, longest: Duration) -> usize {
+        let deadline = Instant::now() + longest;
+        loop {
+            let gathered = {
+                let mut syncs = self.log.syncs.lock();
+                syncs.wake_at = want;
+                syncs.waiters.len()
+            };
             let left = deadline.saturating_duration_since(Instant::now());
             if gathered >= want || left.is_zero() || self.stop.load(Ordering::Acquire) {
-                break gathered;
+                return gathered;
             }
             thread::park_timeout(left);
-        };
-        self.gather.learn(gathered.saturating_sub(waiting), released);
+        }
     }
 
     fn tick(&mut self) {

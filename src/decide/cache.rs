@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use ahash::RandomState;
-use moka::{policy::EvictionPolicy, sync::Cache as Share};
+use moka::policy::EvictionPolicy;
 
 use crate::call::Decision;
 
@@ -16,9 +16,12 @@ const SHARES: usize = 8;
 /// What an entry takes beside its key and texts: the table's slot, its place in the queue, the counters.
 const OVERHEAD: usize = 320;
 
+type Key = Box<[u8]>;
+type Share = moka::sync::Cache<Key, Arc<Decision>, RandomState>;
+
 #[derive(Debug)]
 pub(super) struct Cache {
-    shares: Box<[Share<Box<[u8]>, Arc<Decision>, RandomState>]>,
+    shares: Box<[Share]>,
     hasher: RandomState,
 }
 
@@ -27,9 +30,9 @@ impl Cache {
     pub(super) fn new(bytes: u64) -> Self {
         let hasher = RandomState::new();
         let share = || {
-            Share::builder()
+            moka::sync::Cache::builder()
                 .max_capacity(bytes / SHARES as u64)
-                .weigher(|key: &Box<[u8]>, decision: &Arc<Decision>| weight(key, decision))
+                .weigher(|key: &Key, decision: &Arc<Decision>| weight(key, decision))
                 .eviction_policy(EvictionPolicy::lru())
                 .build_with_hasher(hasher.clone())
         };
@@ -51,7 +54,7 @@ impl Cache {
         self.shares.iter().map(Share::entry_count).sum()
     }
 
-    fn share(&self, agent: &str) -> Option<&Share<Box<[u8]>, Arc<Decision>, RandomState>> {
+    fn share(&self, agent: &str) -> Option<&Share> {
         self.shares.get(self.hasher.hash_one(agent) as usize % SHARES)
     }
 }

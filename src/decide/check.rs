@@ -184,7 +184,10 @@ pub(super) fn recursion(graph: &Graph<'_>, problems: &mut Vec<Problem>) {
         let what = if cycle.iter().filter_map(|i| graph.nodes.get(*i)).any(Node::is_function) { "functions" } else { "rules" };
         let problem = Problem::new(format!("{what} that call themselves: {}", names.join(" → ")));
         let place = cycle.iter().filter_map(|i| graph.nodes.get(*i)).find(|n| !n.is_builtin());
-        let problem = place.map_or(problem.clone(), |n| at(n, None, problem));
+        let problem = match place {
+            Some(node) => at(node, None, problem),
+            None => problem,
+        };
         problems.push(problem.help("break the cycle: Rego has no recursion"));
     } else if graph.depth() > MAX_CALLS {
         let message = format!("more than {MAX_CALLS} rules read each other in a row");
@@ -195,17 +198,11 @@ pub(super) fn recursion(graph: &Graph<'_>, problems: &mut Vec<Problem>) {
 /// Packages and guardrails that the entry point does not reach.
 fn unread(graph: &Graph<'_>, modules: &[Module], entry: usize, problems: &mut Vec<Problem>) -> Vec<Problem> {
     let reachable = graph.reachable(entry);
-    let read = |path: &[Box<str>]| graph.nodes.iter().enumerate().any(|(i, n)| reachable.contains(&i) && n.path.starts_with(path));
+    let read = |package: &[Box<str>]| {
+        let mut rules = reachable.iter().filter_map(|i| graph.nodes.get(*i)).flat_map(|n| &n.rules);
+        rules.any(|(m, _)| m.package == package)
+    };
     let mut warnings = Vec::new();
-    for module in modules.iter().filter(|m| !m.builtin && !m.rules.is_empty() && !read(&m.package)) {
-        let name = module.package.join(".");
-        let problem = Problem::new(format!("nothing reads package `{name}`")).at(&*module.file, Some(1));
-        if &*name == "remit" || name.starts_with("remit.") {
-            problems.push(problem.help("guardrails are in package `remit.guardrails`, or below it"));
-        } else {
-            warnings.push(problem.help("a guardrail may import it"));
-        }
-    }
     for (i, node) in graph.nodes.iter().enumerate() {
         let path: Vec<&str> = node.path.iter().map(|p| &**p).collect();
         let ["remit", "guardrails", .., name] = path.as_slice() else { continue };
@@ -216,6 +213,20 @@ fn unread(graph: &Graph<'_>, modules: &[Module], entry: usize, problems: &mut Ve
         match problem::nearest(name, HOOKS) {
             Some(near) => problems.push(problem.help(format!("did you mean `{near}`?"))),
             None => warnings.push(problem.help("guardrails are read for `deny`, `ask`, `label` and `limit`")),
+        }
+    }
+    for module in modules.iter().filter(|m| !m.builtin && !m.rules.is_empty() && !read(&m.package)) {
+        let name = module.package.join(".");
+        // A misspelt rule says it better.
+        let below = name == "remit.guardrails" || name.starts_with("remit.guardrails.");
+        if below && problems.iter().any(|p| p.file.as_deref() == Some(std::path::Path::new(&*module.file))) {
+            continue;
+        }
+        let problem = Problem::new(format!("nothing reads package `{name}`")).at(&*module.file, Some(1));
+        if &*name == "remit" || name.starts_with("remit.") {
+            problems.push(problem.help("guardrails are in package `remit.guardrails`, or below it"));
+        } else {
+            warnings.push(problem.help("a guardrail may import it"));
         }
     }
     warnings

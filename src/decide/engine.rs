@@ -25,6 +25,8 @@ pub(super) use regorus::Value;
 
 /// Bytes of one policy file; what bounds the depth of what is parsed.
 const MAX_FILE: usize = 256 << 10;
+/// Brackets within brackets: the parser takes exponential time over some of them.
+const MAX_BRACKETS: usize = 24;
 /// Nesting of one expression, operators in a row included.
 const MAX_DEPTH: usize = 200;
 /// Enough for the deepest tree that `MAX_FILE` bytes can spell: reserved, not used.
@@ -98,6 +100,9 @@ pub(super) fn parse(sources: &[Source]) -> Result<Vec<Module>, Vec<Problem>> {
         if source.text.len() > MAX_FILE {
             let message = format!("the policy is larger than {} KiB", MAX_FILE >> 10);
             problems.push(Problem::new(message).at(&source.file, None).help("split it, or move tables into a data file"));
+        } else if let Some(line) = too_deep(&source.text) {
+            let problem = Problem::new("brackets are nested too deeply").at(&source.file, Some(line));
+            problems.push(problem.help("split the expression into rules"));
         } else if let Err(e) = engine.add_policy(source.file.clone(), source.text.clone()) {
             problems.push(located(&e.to_string(), &source.file));
         } else {
@@ -112,6 +117,34 @@ pub(super) fn parse(sources: &[Source]) -> Result<Vec<Module>, Vec<Problem>> {
         }
     }
     if problems.is_empty() { Ok(modules) } else { Err(problems) }
+}
+
+/// The line where brackets are nested deeper than any policy needs. Texts and comments are skipped.
+fn too_deep(text: &str) -> Option<usize> {
+    let (mut depth, mut line, mut quote) = (0usize, 1, None);
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        match (quote, byte) {
+            (_, b'\n') => {
+                line += 1;
+                // Neither a comment nor a quoted text goes on; a raw one does.
+                quote = quote.filter(|q| *q == b'`');
+            }
+            (Some(b'"'), b'\\') => {
+                bytes.next();
+            }
+            (Some(q), b) if q == b && q != b'#' => quote = None,
+            (Some(_), _) => {}
+            (None, b'"' | b'`' | b'#') => quote = Some(byte),
+            (None, b'(' | b'[' | b'{') => depth += 1,
+            (None, b')' | b']' | b'}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_BRACKETS {
+            return Some(line);
+        }
+    }
+    None
 }
 
 impl Engine {
@@ -158,11 +191,14 @@ impl Engine {
     }
 }
 
+/// A value, or why there is none, and how long it took.
+pub(super) type Timed = (Result<Value, String>, Duration);
+
 /// Evaluates rules one by one on the interpreter, for `remit policy test`.
 ///
 /// # Errors
 /// What does not load.
-pub(super) fn evaluate_once(sources: &[Source], data: &Value, rules: &[String]) -> Result<Vec<(Result<Value, String>, Duration)>, Problem> {
+pub(super) fn evaluate_once(sources: &[Source], data: &Value, rules: &[String]) -> Result<Vec<Timed>, Problem> {
     on_load_stack(|| {
         let fallback = sources.last().map(|s| s.file.clone()).unwrap_or_default();
         let mut engine = interpreter(sources, data.clone()).map_err(|e| located(&e, &fallback))?;
@@ -217,13 +253,4 @@ fn located(message: &str, fallback: &str) -> Problem {
 fn last_line(message: &str) -> String {
     let line = message.lines().map(str::trim).rfind(|l| !l.is_empty()).unwrap_or("the policy engine failed");
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
-}
-#[cfg(test)]
-pub(super) fn probe(sources: &[Source]) -> String {
-    let mut engine = interpreter(sources, Value::new_object()).unwrap();
-    let compiled = engine.compile_with_entrypoint(&Arc::from("data.remit.authz.decision")).unwrap();
-    match register::Compiled::new(&compiled, Value::new_object(), "data.remit.authz.decision") {
-        Ok(_) => "ok".into(),
-        Err(e) => e,
-    }
 }

@@ -165,7 +165,7 @@ fn refusal(facts: &Facts<'_>, intents: &[Intent], decision: &Decision) -> Refusa
 /// `github.issues.delete on acme/web`
 fn asked(intent: &Intent) -> String {
     let short = |value: &Param| match value {
-        Param::Text(t) if t.len() <= 60 => Some(t.to_string()),
+        Param::Text(t) if t.len() <= 60 && !t.contains(char::is_whitespace) => Some(t.to_string()),
         _ => None,
     };
     let on: Vec<String> = intent.params.iter().take(2).map_while(|(_, v)| short(v)).collect();

@@ -59,7 +59,7 @@ pub fn run_tests(paths: &[PathBuf]) -> Result<Vec<TestResult>, Problems> {
         test.took = took;
         test.outcome = match result {
             _ if test.outcome == TestOutcome::Skip => TestOutcome::Skip,
-            Ok(value) if value == engine::Value::Bool(true) => TestOutcome::Pass,
+            Ok(engine::Value::Bool(true)) => TestOutcome::Pass,
             Ok(_) => TestOutcome::Fail,
             Err(why) => TestOutcome::Error(why),
         };

@@ -12,7 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use crate::{
     call::Account,
     clock::Moment,
-    credential::{ScrubError, Scrubbed, scrub_response},
+    credential::{Scanner, ScrubError, Scrubbed, Scrubber, scrub_response},
     forward::{Cut, Progress, Upstream},
 };
 
@@ -66,6 +66,9 @@ impl House {
         let scrubber = lease.as_ref().and_then(|l| l.scrubber.as_ref());
         let mut response = reply.response;
         if status == StatusCode::SWITCHING_PROTOCOLS {
+            if let Some(scrubber) = scrubber {
+                account.outcome.scrubbed = scrubber.headers(response.headers_mut());
+            }
             if let Some(agent) = switch {
                 let upstream = hyper::upgrade::on(&mut response);
                 self.splice(agent, upstream, scrubber.cloned(), task.ended.clone(), account);
@@ -85,17 +88,18 @@ impl House {
         &self,
         agent: OnUpgrade,
         upstream: OnUpgrade,
-        scrubber: Option<Arc<crate::credential::Scrubber>>,
+        scrubber: Option<Arc<Scrubber>>,
         ended: tokio_util::sync::CancellationToken,
         account: Account,
     ) {
         let forward = self.rules().forward.clone();
         tokio::spawn(async move {
             let Ok((agent, upstream)) = tokio::try_join!(agent, upstream) else { return };
-            let mut scanner = scrubber.map(crate::credential::Scanner::interactive);
-            let clean = move |bytes: Bytes| match &mut scanner {
-                Some(scanner) => scanner.push(bytes),
-                None => bytes,
+            let mut scanner = scrubber.map(Scanner::interactive);
+            let clean = move |bytes: Option<Bytes>| match (&mut scanner, bytes) {
+                (Some(scanner), Some(bytes)) => scanner.push(bytes),
+                (Some(scanner), None) => scanner.finish(),
+                (None, bytes) => bytes.unwrap_or_default(),
             };
             forward.splice(agent, upstream, clean, ended, account).await;
         });

@@ -6,7 +6,7 @@ use hyper::body::{Body as _, Incoming};
 use crate::{
     audit::DecisionRecord,
     authority::Reservation,
-    call::{Accepted, Account, Armed, Body, Identified, Lease, Mode, Operation, Permitted, Task, Understood, Verdict},
+    call::{Accepted, Account, Armed, Body, Decision, Identified, Lease, Mode, Operation, Permitted, Task, Understood, Verdict},
     clock::Moment,
     credential::{Choice, ask_readable},
     decide::Judged,
@@ -104,23 +104,20 @@ impl House {
     }
 
     /// Whether that is within the task's remit now, and with which credential.
-    pub(super) async fn decide(&self, rules: &Rules, understood: Understood, now: Moment) -> Step<Permitted> {
+    pub(super) async fn decide(&self, rules: &Rules, understood: Understood, now: Moment) -> Step<(Permitted, Option<Choice>)> {
         let began = Instant::now();
         let Judged { decision, cached, pass } = rules.decider.judge(&understood, now.instant);
         self.metrics().decided(cached, began.elapsed());
-        let permit = match pass {
-            Ok(permit) => permit,
-            Err(refusal) => return Err(self.turn_known(rules, At::Understood(understood, Some((decision, cached))), refusal).await),
-        };
-        // Observed calls go as they came: nothing of theirs is replaced or foreign.
-        if permit.mode() == Mode::Observe {
-            return Ok(understood.permitted(decision, cached, permit));
-        }
-        match choose(rules, &understood, decision.credential.as_deref()) {
-            Ok(choice) if choice.as_ref().is_some_and(Choice::is_own) => {
-                Ok(understood.permitted(decision, cached, permit.with_own_login()))
+        if cached { &self.metrics().cache_hits } else { &self.metrics().cache_misses }.inc();
+        let chosen = pass.and_then(|permit| {
+            // Observed calls go as they came: nothing of theirs is replaced or foreign.
+            if permit.mode() == Mode::Observe { Ok((permit, None)) } else { Ok((permit, choose(rules, &understood, &decision)?)) }
+        });
+        match chosen {
+            Ok((permit, Some(choice))) if choice.is_own() => {
+                Ok((understood.permitted(decision, cached, permit.with_own_login()), Some(choice)))
             }
-            Ok(_) => Ok(understood.permitted(decision, cached, permit)),
+            Ok((permit, choice)) => Ok((understood.permitted(decision, cached, permit), choice)),
             Err(refusal) => Err(self.turn_known(rules, At::Understood(understood, Some((decision, cached))), refusal).await),
         }
     }
@@ -135,21 +132,17 @@ impl House {
         }
     }
 
-    /// The credential, when the call gets one.
-    pub(super) async fn arm(&self, rules: &Rules, permitted: Permitted, now: Moment) -> Step<Armed> {
-        match self.lease(rules, &permitted, now).await {
+    /// The lease of the chosen credential.
+    pub(super) async fn arm(&self, rules: &Rules, permitted: Permitted, choice: Option<Choice>, now: Moment) -> Step<Armed> {
+        let Some(choice) = choice else { return Ok(permitted.armed(None)) };
+        let understood = permitted.understood();
+        let began = Instant::now();
+        let lease = rules.broker.lease(permitted.permit(), &choice, understood.head(), understood.intents(), now.instant).await;
+        self.metrics().lease_issued(choice.kind(), began.elapsed());
+        match lease {
             Ok(lease) => Ok(permitted.armed(lease)),
             Err(refusal) => Err(self.turn_known(rules, At::Permitted(permitted), refusal).await),
         }
-    }
-
-    async fn lease(&self, rules: &Rules, permitted: &Permitted, now: Moment) -> Result<Option<Lease>, Refusal> {
-        let understood = permitted.understood();
-        if permitted.permit().mode() == Mode::Observe {
-            return Ok(None);
-        }
-        let Some(choice) = choose(rules, understood, permitted.decision().credential.as_deref())? else { return Ok(None) };
-        rules.broker.lease(permitted.permit(), &choice, understood.head(), understood.intents(), now.instant).await
     }
 
     /// On the record before it leaves (law 4).
@@ -229,14 +222,14 @@ impl House {
 }
 
 /// The credential for a call, and that the request carries no other.
-fn choose(rules: &Rules, understood: &Understood, grant: Option<&str>) -> Result<Option<Choice>, Refusal> {
+fn choose(rules: &Rules, understood: &Understood, decision: &Decision) -> Result<Option<Choice>, Refusal> {
     let operation: &Operation = match understood.intents().first() {
         Some(intent) => &intent.operation,
         None => return Err(Refusal::new(Reason::UnknownOperation, "the request asks for nothing")),
     };
     let workflow = rules.registry.workflow(&understood.caller().task.workflow).and_then(|w| w.credential.as_deref());
     let provider = operation.provider.credential.as_deref();
-    let choice = rules.broker.choose(grant, workflow, provider, understood.to(), operation)?;
+    let choice = rules.broker.choose(decision.credential.as_deref(), workflow, provider, understood.to(), operation)?;
     rules.broker.foreign(understood.head(), understood.body(), choice.as_ref())?;
     Ok(choice)
 }

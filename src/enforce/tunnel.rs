@@ -96,7 +96,7 @@ impl House {
         };
         let identified = self.identify(rules, door, Accepted::new(head, account), now).await?;
         let understood = identified.understood(reading.intents, reading.provider, Body::Empty);
-        let permitted = self.decide(rules, understood, now).await?;
+        let (permitted, _) = self.decide(rules, understood, now).await?;
         let (permitted, reservation) = self.reserve(rules, permitted, now).await?;
         let brief = super::turn::Brief::of(permitted.understood());
         // Nothing is injected into what is not opened.

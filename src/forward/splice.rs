@@ -38,12 +38,12 @@ impl Forward {
     }
 
     /// Passes bytes both ways after an upgrade, until both sides are done, the task ends or nothing
-    /// comes for `timeouts.idle`. What goes to the agent passes through `clean`.
+    /// comes for `timeouts.idle`. What goes to the agent passes through `clean`, None at its end.
     pub async fn splice(
         &self,
         agent: Upgraded,
         upstream: Upgraded,
-        clean: impl FnMut(Bytes) -> Bytes,
+        clean: impl FnMut(Option<Bytes>) -> Bytes,
         ended: CancellationToken,
         account: Account,
     ) {
@@ -62,7 +62,7 @@ pub struct Tunnel {
 impl Tunnel {
     /// Passes bytes both ways.
     pub async fn pass<A: AsyncRead + AsyncWrite + Unpin>(self, agent: A, account: Account) {
-        pass(agent, self.tcp, |bytes| bytes, self.ended, self.idle, account).await;
+        pass(agent, self.tcp, Option::unwrap_or_default, self.ended, self.idle, account).await;
     }
 }
 
@@ -70,7 +70,7 @@ async fn pass<A, B, C>(agent: A, upstream: B, mut clean: C, ended: CancellationT
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
-    C: FnMut(Bytes) -> Bytes,
+    C: FnMut(Option<Bytes>) -> Bytes,
 {
     let (mut agent_in, mut agent_out) = split(agent);
     let (mut upstream_in, mut upstream_out) = split(upstream);
@@ -78,7 +78,7 @@ where
     let last = Mutex::new(Instant::now());
     let both = async {
         tokio::join!(
-            copy(&mut agent_in, &mut upstream_out, |bytes| bytes, idle, &last, &mut up),
+            copy(&mut agent_in, &mut upstream_out, Option::unwrap_or_default, idle, &last, &mut up),
             copy(&mut upstream_in, &mut agent_out, &mut clean, idle, &last, &mut down)
         )
     };
@@ -102,7 +102,7 @@ async fn copy<R, W, C>(from: &mut R, to: &mut W, mut clean: C, idle: Duration, l
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
-    C: FnMut(Bytes) -> Bytes,
+    C: FnMut(Option<Bytes>) -> Bytes,
 {
     let mut buffer = BytesMut::new();
     loop {
@@ -114,12 +114,12 @@ where
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         };
         *last.lock() = Instant::now();
+        let bytes = clean((n > 0).then(|| buffer.split().freeze()));
+        timeout_at(Instant::now() + idle, to.write_all(&bytes)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        to.flush().await?;
         if n == 0 {
             return to.shutdown().await;
         }
-        let bytes = clean(buffer.split().freeze());
-        timeout_at(Instant::now() + idle, to.write_all(&bytes)).await.map_err(|_| io::ErrorKind::TimedOut)??;
-        to.flush().await?;
         *count += n as u64;
     }
 }

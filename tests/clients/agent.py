@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import os
+import re
 import pathlib
 
 import table
@@ -27,8 +29,6 @@ class Client:
     refused_workflow: str = "everything"
     reason: str = "not_granted"
     env: dict[str, str] = dataclasses.field(default_factory=dict)
-    # whether the child gets a placeholder in the variable of this credential
-    refused_host: str = ""
 
     def check_allowed(self, work: ws.Workspace) -> ws.Run:
         run = work.run(*self.allowed, env=self.env)
@@ -74,8 +74,6 @@ class Client:
 
 def carries(seen, secret: str) -> bool:
     """The credential as it stands in one header, bare or in Basic."""
-    import base64
-
     for _, value in seen.headers:
         if secret in value:
             return True
@@ -85,8 +83,9 @@ def carries(seen, secret: str) -> bool:
 
 
 def without_summary(output: str) -> str:
-    """The output without the lines that Remit adds when the child is done."""
-    return output.split("advisory: not isolated")[0] if "advisory: not isolated" in output else output
+    """The output without what Remit itself says, before the command and when it is done."""
+    said = re.split(r"^remit: \d+ calls by ", output, maxsplit=1, flags=re.MULTILINE)[0]
+    return "\n".join(line for line in said.splitlines() if not line.startswith("remit: "))
 
 
 def python(code: str, *arguments: str) -> list[str]:

@@ -57,3 +57,19 @@ def work(tmp_path: pathlib.Path, upstream):
 @pytest.fixture(scope="session")
 def clients(pytestconfig: pytest.Config):
     return pytestconfig.stash.setdefault(table.ROWS, {})
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory, upstream):
+    """`remit serve` with the files that most tests use, for a whole module."""
+    workspace = workspace_module.Workspace(tmp_path_factory.mktemp("serving") / "w", upstream)
+    with workspace.serve() as running:
+        yield running
+    assert workspace.find_secrets() == [], "a real credential was written or printed (law 3)"
+
+
+@pytest.fixture
+def task(serving, upstream):
+    """A task of its own for one test, and an upstream that has seen nothing yet."""
+    upstream.clear()
+    return serving.task()

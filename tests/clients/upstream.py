@@ -76,9 +76,12 @@ class Upstream:
         self.hosts["h2.lab.example.test"] = self.h2
 
     def resolve(self) -> dict[str, str]:
-        """For `upstream.resolve`. Ports other than 443 go to the plain listener (see `plain.lab`)."""
+        """For `upstream.resolve`: every host's address, also of those that Remit must never dial."""
         names = {host: f"127.0.0.1:{port}" for host, port in self.hosts.items()}
-        names["plain.lab.example.test"] = f"127.0.0.1:{self.plain}"
+        # one that speaks no TLS, and one where nothing listens
+        names["plain.lab.example.test"] = names["clear.lab.example.test"] = f"127.0.0.1:{self.plain}"
+        names["closed.lab.example.test"] = "127.0.0.1:1"
+        names["evil.example.test"] = f"127.0.0.1:{self.both}"
         return names
 
     def seen(self, host: str | None = None) -> list[Seen]:

@@ -7,6 +7,7 @@ too, and HTTP/1.1 sends `100 Continue` only when the handler first reads the bod
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import ssl
@@ -328,7 +329,9 @@ class _H2:
                 self.connection.reset_stream(reply.stream, h2.errors.ErrorCodes.INTERNAL_ERROR)
                 await self.flush()
         except (Gone, ConnectionError, h2.exceptions.ProtocolError):
-            pass
+            with contextlib.suppress(ConnectionError, h2.exceptions.ProtocolError):
+                self.connection.reset_stream(reply.stream, h2.errors.ErrorCodes.INTERNAL_ERROR)
+                await self.flush()
         finally:
             self.streams.pop(reply.stream, None)
 

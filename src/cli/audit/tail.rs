@@ -161,3 +161,49 @@ fn ending(outcome: Option<&Value>) -> String {
 fn word(value: &Value) -> &str {
     value.as_str().unwrap_or("")
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::audit::AuditCommand;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(subcommand)]
+        command: AuditCommand,
+    }
+
+    #[test]
+    fn a_call_is_one_line_that_a_terminal_does_not_obey() {
+        let decision = json!({"id": "d-1", "time": "2026-11-24T07:21:04.123456Z", "decision": "deny", "agent": "bot", "code": "not_granted",
+            "intents": [{"id": "github.issues.delete", "params": {"title": "a\u{1b}]0;x\u{7}\n", "n": 3}}],
+            "method": "POST", "host": "api.github.com", "path": "/x", "reasons": ["no grant\u{202e}"], "mode": "observe"});
+        let outcome = json!({"outcome": "complete", "status": 403, "ms": 1.6});
+        let call = Call { chain: "c".into(), seq: 1, decision, outcome: Some(outcome) };
+        let mut out = Vec::new();
+        print(&mut out, &News::Call(call.clone()), Output::Text).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(
+            text,
+            "2026-11-24 07:21:04.123 deny  bot github.issues.delete(n=3 title=a\\u{1b}]0;x\\u{7}\\u{a}) POST api.github.com/x (observed) → 403 2ms; not_granted; no grant\\u{202e}; d-1\n"
+        );
+        let mut out = Vec::new();
+        print(&mut out, &News::Call(Call { outcome: None, ..call }), Output::Json).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&out).unwrap()["outcome"], Value::Null);
+    }
+
+    #[test]
+    fn the_arguments_are_as_the_help_says() {
+        let parse = |args: &[&str]| Cli::try_parse_from([&["audit"], args].concat());
+        assert!(parse(&["tail", "d", "-n", "3", "-f", "--intent", "a.*", "--decision", "deny", "--output", "json"]).is_ok());
+        assert!(parse(&["tail", "--config", "remit.yaml"]).is_ok());
+        assert!(parse(&["tail"]).is_err() && parse(&["verify"]).is_err());
+        assert!(parse(&["tail", "d", "--decision", "maybe"]).is_err());
+        let head = format!("7:{}", "ab".repeat(32));
+        assert!(parse(&["verify", "d", "e.jsonl", "--key", "k", "--expect", &head, "--sealed"]).is_ok());
+        assert!(parse(&["verify", "d", "--expect", "7"]).is_err());
+    }
+}

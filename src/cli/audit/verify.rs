@@ -132,3 +132,54 @@ fn describe(chain: &ChainReport) -> String {
 fn many(n: u64, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::audit::{Expected, Fault, KeyUsed, What};
+
+    fn said(chain: ChainReport) -> String {
+        let report = Report {
+            key: KeyUsed { path: "audit.pub".into(), fingerprint: "0123".into() },
+            chains: vec![chain],
+            expected: Some(Expected { head: "9:ab".into(), found: false }),
+            bytes: 2_000_000,
+            took: Duration::from_millis(10),
+        };
+        let mut out = Vec::new();
+        text(&mut out, &report, report.verified(), true).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn it_says_how_far_a_log_is_sealed_and_what_is_wrong() {
+        let chain =
+            ChainReport { chain: "c".into(), files: vec!["f".into()], first: 1, records: 10, sealed: 8, tail: 2, ..ChainReport::default() };
+        let text = said(ChainReport { torn: 1, ..chain.clone() });
+        for part in [
+            "10 records in 1 file",
+            "sealed to 8",
+            "unsealed tail of 2 records",
+            "an unfinished line of 1 byte",
+            "not closed",
+            "NOT VERIFIED",
+            "200 MB/s",
+            "9:ab is in no chain",
+        ] {
+            assert!(text.contains(part), "{part:?} is missing: {text}");
+        }
+        let fault = Fault {
+            what: What::Edited,
+            file: "a/f.jsonl".into(),
+            line: 6,
+            seq: 5,
+            id: Some("d-1\u{1b}[2J".into()),
+            time: Some("T".into()),
+            message: "does not hash to what it says".into(),
+        };
+        let text = said(ChainReport { fault: Some(fault), ..chain });
+        assert!(text.contains("a/f.jsonl:6: record 5 (d-1\\u{1b}[2J, T) does not hash"), "{text}");
+    }
+}

@@ -89,10 +89,7 @@ impl Environment {
         // What is only watched keeps its own credentials: nothing else would work.
         let observed = rules.config.mode == Mode::Observe;
         let kept = |name: &OsStr| observed || keep.iter().any(|k| name == k.as_str()) || placeholders.own.iter().any(|o| name == *o);
-        let secret = |name: &OsStr, value: &OsStr| {
-            let named = name.to_str().is_some_and(credential::is_credential_name);
-            named || rules.broker.holds_secret(value.as_encoded_bytes())
-        };
+        let secret = |name: &OsStr, value: &OsStr| rules.broker.keeps_from_child(&name.to_string_lossy(), value.as_encoded_bytes());
         let mut variables: BTreeMap<OsString, OsString> = std::env::vars_os().filter(|(n, v)| kept(n) || !secret(n, v)).collect();
         for name in ["NO_PROXY", "no_proxy", "SSL_CERT_DIR", "NODE_TLS_REJECT_UNAUTHORIZED", "REMIT_CONTROL"] {
             variables.remove(OsStr::new(name));
