@@ -48,8 +48,11 @@ def test_gh_creates_an_issue_where_it_may_and_not_elsewhere(work):
     assert work.upstream.seen() == []
 
 
-def test_a_plain_http_url_goes_through_the_proxy_too(work):
+def test_a_plain_http_url_goes_through_the_proxy_too_but_no_credential_in_clear_text(work):
     run = work.run("curl", "-sS", "http://plain.lab.example.test/echo/there")
-    assert run.code == 0 and json.loads(run.out)["target"] == "/echo/there", run.shown
+    assert "who are you" in run.out, run.shown
+    (seen,) = work.upstream.seen()
+    assert seen.target == "/echo/there" and seen.header("x-api-key") == ""
     run = work.run("curl", "-sS", "http://plain.lab.example.test/vault/gold")
     assert "not_granted" in run.out, run.shown
+    assert len(work.upstream.seen()) == 1

@@ -258,9 +258,10 @@ def test_a_proxy_credential_inside_the_tunnel_goes_no_further(serving, task):
     assert answer.status == 407 and serving.workspace.upstream.seen() == []
 
 
-def test_credential_unavailable(serving, task):
-    """The provider's credential does not go to this host: nothing is sent without one."""
-    refused(serving, task, "credential_unavailable", host="clear.lab.example.test")
+def test_credential_unavailable(serving, upstream):
+    """The grant names a credential that does not go to this host: no other takes its place."""
+    upstream.clear()
+    refused(serving, serving.task(workflow="mismatched"), "credential_unavailable")
 
 
 def test_a_secret_in_a_file_is_read_anew_when_it_changes(work):

@@ -63,7 +63,7 @@ GRANTS = [
 
 REGISTRY = {
     "agents": [
-        {"id": "tester", "owner": "tests@acme.example", "workflows": ["everything", "nothing", "brief", "narrow", "minutely"]},
+        {"id": "tester", "owner": "tests@acme.example", "workflows": ["everything", "nothing", "brief", "narrow", "minutely", "mismatched"]},
         {"id": "asleep", "owner": "tests@acme.example", "status": "suspended", "workflows": ["everything"]},
         {"id": "gone", "owner": "tests@acme.example", "status": "retired", "workflows": ["everything"]},
         {"id": "lapsed", "owner": "tests@acme.example", "expires": "2020-01-01T00:00:00Z", "workflows": ["everything"]},
@@ -74,6 +74,7 @@ REGISTRY = {
         {"id": "brief", "purpose": "End soon", "max_lifetime": "2s", "grants": GRANTS},
         {"id": "narrow", "purpose": "Clone, never push", "max_lifetime": "30m", "grants": [{"intents": ["github-git.repos.fetch"], "where": {"owner": "acme"}, "credential": "git"}]},
         {"id": "minutely", "purpose": "Not too fast", "max_lifetime": "30m", "grants": [{"intents": ["lab.echo.read"], "limit": {"calls": 2, "per": "1m"}}]},
+        {"id": "mismatched", "purpose": "Carry the wrong key", "max_lifetime": "30m", "grants": [{"intents": ["lab.echo.read"], "credential": "npm"}]},
     ],
 }
 
