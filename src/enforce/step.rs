@@ -197,6 +197,8 @@ impl House {
         let task = armed.permitted().permit().task().clone();
         let decision = armed.permitted().decision().clone();
         let began = Instant::now();
+        // If the agent goes away meanwhile, it may have left.
+        reservation.sent();
         let sent = rules.forward.send(armed, ask_readable).await;
         if sent.left {
             reservation.commit()

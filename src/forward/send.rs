@@ -5,12 +5,13 @@ use std::{
     task::Poll,
 };
 
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, Response, Version, header};
 use hyper::{body::Incoming, client::conn::TrySendError};
 
 use crate::{
     call::{Account, Armed, Body, Lease, Permit},
     refusal::{Reason, Refusal},
+    tls::Offer,
 };
 
 use super::{
@@ -48,14 +49,17 @@ impl Forward {
         let token = permit.task().ended.clone();
         let mut ended: Ended = Box::pin(token.clone().cancelled_owned());
         let (body, progress) = Outbound::new(body, || Box::pin(token.cancelled_owned()));
+        // What the agent speaks is what upstream is offered: gRPC needs h2 all the way, and an h1
+        // call is cheaper on a connection that it has to itself.
+        let offer = if head.version == Version::HTTP_2 { Offer::Both } else { Offer::H1 };
         let mut left = false;
         let exchange = async {
             let site = self.0.pool.site(&head.to)?;
             let upgrade = head.upgrade.take();
             let request = canonical(head, body, &permit, lease.as_ref(), prepare)?;
             match upgrade {
-                None => self.exchange(&site, permit, request, &mut left).await,
-                Some(protocol) => self.exchange_upgrade(&site, permit, request, &protocol, &mut left).await,
+                None => self.exchange(&site, permit, request, offer, &mut left).await,
+                Some(protocol) => Box::pin(self.exchange_upgrade(&site, permit, request, &protocol, &mut left)).await,
             }
         };
         let first_byte = tokio::time::sleep(self.0.timeouts.first_byte);
@@ -74,37 +78,36 @@ impl Forward {
         &self,
         site: &Arc<Site>,
         permit: Permit,
-        mut request: Request<Outbound>,
+        request: Request<Outbound>,
+        offer: Offer,
         left: &mut bool,
     ) -> Result<Answered, Refusal> {
-        let mut permit = match site.reuse(permit) {
-            Err(permit) => permit,
-            Ok((connection, permit)) => match transmit(connection, site, request).await {
-                Ok(answered) => {
-                    *left = true;
-                    return Ok(answered);
+        let (request, permit) = match site.reuse(permit, offer) {
+            Err(permit) => (request, permit),
+            Ok((connection, permit)) => {
+                *left = true;
+                match transmit(connection, site, request).await {
+                    Ok(answered) => return Ok(answered),
+                    Err(Failure { unsent: Some(unsent), .. }) => (*unsent, permit),
+                    Err(failure) => return Err(failure.refusal(site)),
                 }
-                Err(Failure { unsent: Some(unsent), .. }) => {
-                    request = *unsent;
-                    permit
-                }
-                Err(failure) => {
-                    *left = true;
-                    return Err(failure.refusal(site));
-                }
-            },
+            }
         };
-        if let Some(reason) = permit.void(std::time::Instant::now()) {
-            return Err(Refusal::new(reason, "the task changed while a connection was sought"));
-        }
-        let (wire, granted) = self.0.dialer.open(permit, &site.to, false).await?;
-        permit = granted;
-        let connection = site.speak(wire).await?;
-        if let Some(reason) = permit.void(std::time::Instant::now()) {
-            return Err(Refusal::new(reason, "the task changed while a connection was opened"));
-        }
+        *left = false;
+        // Rare, and large: kept out of the future that every call carries.
+        let connection = Box::pin(self.dial(site, permit, offer)).await?;
         *left = true;
         transmit(connection, site, request).await.map_err(|failure| failure.refusal(site))
+    }
+
+    /// Opens a connection, for a permit that still holds when it is open.
+    async fn dial(&self, site: &Arc<Site>, permit: Permit, offer: Offer) -> Result<Connection, Refusal> {
+        let (wire, permit) = self.0.dialer.open(permit, &site.to, offer).await?;
+        let connection = site.speak(wire).await?;
+        match permit.void(std::time::Instant::now()) {
+            Some(reason) => Err(Refusal::new(reason, "the task changed while a connection was opened")),
+            None => Ok(connection),
+        }
     }
 
     /// An upgrade gets an HTTP/1.1 connection of its own.
@@ -116,7 +119,7 @@ impl Forward {
         protocol: &str,
         left: &mut bool,
     ) -> Result<Answered, Refusal> {
-        let (wire, _spent) = self.0.dialer.open(permit, &site.to, true).await?;
+        let (wire, _spent) = self.0.dialer.open(permit, &site.to, Offer::H1).await?;
         let failed = |e: hyper::Error| unreachable(&site.to, &e.to_string());
         let mut sender = speak_upgradable(wire).await.map_err(failed)?;
         shape(&mut request, site, Form::H1Upgrade(protocol)).map_err(|e| unreachable(&site.to, &e.to_string()))?;
