@@ -28,8 +28,6 @@ pub struct Sent {
     pub account: Account,
     pub lease: Option<Lease>,
     pub reply: Result<Reply, Refusal>,
-    /// Whether a byte of the request may have reached upstream.
-    pub left: bool,
 }
 
 /// Upstream's answer.
@@ -42,8 +40,9 @@ pub struct Reply {
 
 impl Forward {
     /// Sends the call and waits for the head of the answer. Races the end of the task all the way.
-    /// `prepare` sees the fields of a request that carries an injected credential.
-    pub async fn send(&self, armed: Armed, prepare: fn(&mut HeaderMap)) -> Sent {
+    /// `prepare` sees the fields of a request that carries an injected credential; `leaving` is told
+    /// before the first byte may reach upstream.
+    pub async fn send(&self, armed: Armed, prepare: fn(&mut HeaderMap), leaving: impl Fn() + Send + Sync) -> Sent {
         let (mut head, body, permit, lease, mut account) = armed.into_parts();
         note_body(&mut account, &body);
         let token = permit.task().ended.clone();
@@ -52,14 +51,13 @@ impl Forward {
         // What the agent speaks is what upstream is offered: gRPC needs h2 all the way, and an h1
         // call is cheaper on a connection that it has to itself.
         let offer = if head.version == Version::HTTP_2 { Offer::Both } else { Offer::H1 };
-        let mut left = false;
         let exchange = async {
             let site = self.0.pool.site(&head.to)?;
             let upgrade = head.upgrade.take();
             let request = canonical(head, body, &permit, lease.as_ref(), prepare)?;
             match upgrade {
-                None => self.exchange(&site, permit, request, offer, &mut left).await,
-                Some(protocol) => Box::pin(self.exchange_upgrade(&site, permit, request, &protocol, &mut left)).await,
+                None => self.exchange(&site, permit, request, offer, &leaving).await,
+                Some(protocol) => Box::pin(self.exchange_upgrade(&site, permit, request, &protocol, &leaving)).await,
             }
         };
         let first_byte = tokio::time::sleep(self.0.timeouts.first_byte);
@@ -70,7 +68,7 @@ impl Forward {
             () = first_byte => Err(Refusal::new(Reason::UpstreamTimeout, format!("no answer within {:?}", self.0.timeouts.first_byte))),
         };
         let reply = answered.map(|answered| Reply { response: self.answer(answered, ended), progress });
-        Sent { account, lease, reply, left }
+        Sent { account, lease, reply }
     }
 
     /// Sends over a pooled connection, or a new one; redials once while no byte has left.
@@ -80,12 +78,13 @@ impl Forward {
         permit: Permit,
         request: Request<Outbound>,
         offer: Offer,
-        left: &mut bool,
+        leaving: &(impl Fn() + Send + Sync),
     ) -> Result<Answered, Refusal> {
         let (request, permit) = match site.reuse(permit, offer) {
             Err(permit) => (request, permit),
             Ok((connection, permit)) => {
-                *left = true;
+                // If it turns out to be closed, the limit is spent all the same: the safe side.
+                leaving();
                 match transmit(connection, site, request).await {
                     Ok(answered) => return Ok(answered),
                     Err(Failure { unsent: Some(unsent), .. }) => (*unsent, permit),
@@ -93,10 +92,9 @@ impl Forward {
                 }
             }
         };
-        *left = false;
         // Rare, and large: kept out of the future that every call carries.
         let connection = Box::pin(self.dial(site, permit, offer)).await?;
-        *left = true;
+        leaving();
         transmit(connection, site, request).await.map_err(|failure| failure.refusal(site))
     }
 
@@ -117,13 +115,13 @@ impl Forward {
         permit: Permit,
         mut request: Request<Outbound>,
         protocol: &str,
-        left: &mut bool,
+        leaving: &(impl Fn() + Send + Sync),
     ) -> Result<Answered, Refusal> {
         let (wire, _spent) = self.0.dialer.open(permit, &site.to, Offer::H1).await?;
         let failed = |e: hyper::Error| unreachable(&site.to, &e.to_string());
         let mut sender = speak_upgradable(wire).await.map_err(failed)?;
         shape(&mut request, site, Form::H1Upgrade(protocol)).map_err(|e| unreachable(&site.to, &e.to_string()))?;
-        *left = true;
+        leaving();
         let response = sender.send_request(request).await.map_err(failed)?;
         Ok(Answered { response, by: By::Shared })
     }
