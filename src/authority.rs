@@ -1,1 +1,79 @@
 //! The state that rooms 3, 5 and 6 ask: registry, tasks, limits.
+//!
+//! [`Registry`] is what the files say and is replaced whole on reload; [`Tasks`] is what lives and
+//! outlasts reloads. Nothing here reads a clock on its own but the sweeper: callers say when it is.
+
+mod ambient;
+mod ending;
+mod handle;
+mod limits;
+mod narrow;
+mod nearest;
+mod registry;
+mod shards;
+mod tasks;
+
+pub use handle::Handle;
+pub use limits::Reservation;
+pub use nearest::{Lack, Nearest};
+pub use registry::{Agent, EffectiveMode, Registry};
+pub use tasks::{Found, Start, Tasks};
+
+use crate::{call::Task, refusal::Refusal};
+
+/// Why a task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum End {
+    /// Someone who may asked for it.
+    Asked,
+    /// Its time was up.
+    Expired,
+    /// Its agent was suspended, retired, expired or unregistered, or no longer has the workflow.
+    Withdrawn,
+    /// The configuration names another ambient agent or workflow now.
+    Replaced,
+}
+
+impl End {
+    pub const ALL: [Self; 4] = [Self::Asked, Self::Expired, Self::Withdrawn, Self::Replaced];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Expired => "expired",
+            Self::Withdrawn => "withdrawn",
+            Self::Replaced => "replaced",
+        }
+    }
+}
+
+/// Is told of every task's beginning and end, in the thread that began or ended it.
+pub trait TaskEvents: Send + Sync {
+    /// A task is about to begin; `after` is the ambient task it succeeds. Called before anyone
+    /// can use it.
+    ///
+    /// # Errors
+    /// When it cannot be put on record; the task then does not begin.
+    fn started(&self, task: &Task, after: Option<&Task>) -> Result<(), Refusal>;
+
+    /// A task has ended; its token is cancelled already.
+    fn ended(&self, task: &Task, end: End);
+}
+
+/// Listens to nothing: for `explain` and for tests.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoEvents;
+
+impl TaskEvents for NoEvents {
+    fn started(&self, _: &Task, _: Option<&Task>) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn ended(&self, _: &Task, _: End) {}
+}
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;

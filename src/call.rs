@@ -26,9 +26,9 @@ pub use head::{Destination, Head, Scheme};
 pub use host::{Host, HostError};
 pub use id::{DecisionId, TaskId};
 pub use intent::{Effect, ErrorForm, Intent, Label, Operation, Param, Params, Provider, UNKNOWN_HOST};
-pub use lease::{Inject, Lease};
+pub use lease::{Inject, Lease, is_credential_field};
 pub use path::{Path, PathError};
 pub use state::{Accepted, Armed, Identified, Permitted, Understood};
 pub use task::{AgentRef, Labels, Link, LinkKind, Mode, Principal, Task};
 
-pub use crate::decide::Permit;
+pub use crate::{decide::Permit, identify::Seen};

@@ -1,9 +1,27 @@
 //! Raw YAML → checked types. What comes out of here can be built.
+//!
+//! [`Config::load`] reads `remit.yaml` and every file it names, and gives either a checked
+//! [`Config`] or everything that is wrong, each with its file, line, key and fix. Files are read as
+//! trees that know their lines (`node`), through readers that note a mistake and go on (`read`).
 
+mod against;
+mod credentials;
+mod cross;
+mod files;
+mod load;
+mod locate;
+mod node;
+mod read;
+mod registry;
+mod sections;
 mod types;
+mod units;
+mod watch;
 
+pub use against::OperationFacts;
 pub use types::{
     AgentSpec, Ambient, Audit, Ca, CatalogSource, Cidr, Config, CredentialKind, CredentialSpec, Durability, GrantSpec, HostPattern,
     InjectSpec, LimitSpec, Limits, Listen, ModeSpec, OnDrift, Place, Policies, RegistrySpec, Roots, SecretSource, Sink, Status, Timeouts,
     Tls, Upstream, UpstreamProxy, WorkflowSpec,
 };
+pub use watch::{Watcher, watch};

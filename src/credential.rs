@@ -1,1 +1,18 @@
-//! Room 6 Permit → Lease → what is injected.
+//! Room 6: Permit → Lease → what is injected; and how it stays out of everything else.
+//!
+//! The [`Broker`] holds the configured credentials, chooses the one a call gets and leases it. A
+//! lease carries its [`Scrubber`], which takes the value out of the answer as it streams by. What
+//! a request may not carry is judged by [`Broker::foreign`].
+
+mod broker;
+mod environment;
+mod foreign;
+mod issue;
+mod kind;
+mod scrub;
+mod source;
+
+pub use broker::{Broker, Choice};
+pub use environment::{Placeholder, is_credential_name, is_secret_value, placeholder_variables, placeholders};
+pub use issue::{IssueCredential, Pending, Request, Revoked};
+pub use scrub::{Scanner, ScrubError, Scrubbed, Scrubber, ask_readable, scrub_response};

@@ -1,1 +1,43 @@
-//! Room 7 canonical request, header hygiene, pool, address guard, bodies, upgrades.
+//! Room 7: the canonical request, header hygiene, the pool, the address guard, bodies, upgrades.
+//!
+//! Takes only [`Armed`]: what was neither permitted nor recorded cannot be sent (laws 1 and 4).
+
+mod body;
+mod dial;
+mod guard;
+mod pool;
+mod proxy;
+mod request;
+mod send;
+mod splice;
+mod stream;
+
+use std::sync::Arc;
+
+pub use body::{Cut, Progress, Upstream};
+pub use guard::AddressGuard;
+pub use send::{Reply, Sent};
+
+use crate::{
+    config::{self, Timeouts},
+    tls::UpstreamTls,
+};
+
+/// Sends what was armed, over pooled connections.
+#[derive(Debug, Clone)]
+pub struct Forward(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    dialer: dial::Dialer,
+    pool: pool::Pool,
+    timeouts: Timeouts,
+}
+
+impl Forward {
+    #[must_use]
+    pub fn new(upstream: &config::Upstream, timeouts: &Timeouts, tls: UpstreamTls) -> Self {
+        let dialer = dial::Dialer::new(upstream, timeouts.connect, tls);
+        Self(Arc::new(Inner { dialer, pool: pool::Pool::default(), timeouts: timeouts.clone() }))
+    }
+}

@@ -1,1 +1,29 @@
 //! Room 4 what is asked: catalog, matcher, readers.
+//!
+//! A [`Catalog`] knows every operation of the APIs it describes. [`Catalog::find`] tells from a
+//! request's head which operation it is for; [`Found::need`] how much of the body must be read to
+//! know its parameters; [`Found::read`] makes the intents. What could be read in two ways is
+//! refused on the way, never guessed (law 2).
+
+mod build;
+mod builtin;
+mod catalog;
+mod found;
+mod hosts;
+pub mod import;
+mod json;
+mod lines;
+mod operation;
+mod pattern;
+mod query;
+mod request;
+mod search;
+mod spec;
+mod trie;
+
+pub use catalog::{Catalog, Facts, TUNNEL, TUNNEL_HOST};
+pub use found::{Found, Need, Reading};
+pub use spec::Class;
+
+#[cfg(test)]
+mod tests;

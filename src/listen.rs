@@ -1,1 +1,16 @@
-//! Room 1 sockets, CONNECT, limits, drain.
+//! Room 1: sockets, CONNECT, limits, drain.
+//!
+//! Knows connections and nothing of what a call means: it hands each request to a [`Walk`].
+
+mod connection;
+mod door;
+mod drain;
+mod rewind;
+mod server;
+mod wire;
+
+pub use door::{Door, Inside};
+pub use drain::Drain;
+pub use rewind::Rewind;
+pub use server::{Connect, Limits, Server, Tunnelled, Walk};
+pub use wire::Wire;

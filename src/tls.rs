@@ -1,1 +1,16 @@
-//! Room 2 CA, leaf certificates, agent-side and upstream TLS.
+//! Room 2: the CA, leaf certificates, agent-side and upstream TLS.
+
+mod ca;
+mod leaf;
+mod upstream;
+
+use std::sync::Arc;
+
+pub use ca::{Authority, CaError};
+pub use leaf::Terminator;
+pub use upstream::{UpstreamTls, load_roots};
+
+/// The one TLS backend: rustls on ring.
+pub(crate) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}

@@ -35,7 +35,7 @@ pub trait Recorder: Send + Sync {
 /// record (law 4).
 pub struct Account {
     pub outcome: Outcome,
-    recorder: Arc<dyn Recorder>,
+    recorder: Option<Arc<dyn Recorder>>,
 }
 
 impl Account {
@@ -52,13 +52,20 @@ impl Account {
             scrubbed: 0,
             complete: false,
         };
-        Self { outcome, recorder }
+        Self { outcome, recorder: Some(recorder) }
+    }
+
+    /// Closes the account without a record, for what turned out to be no call of its own.
+    pub fn discard(mut self) {
+        self.recorder = None;
     }
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.recorder.outcome(&self.outcome);
+        if let Some(recorder) = &self.recorder {
+            recorder.outcome(&self.outcome);
+        }
     }
 }
 

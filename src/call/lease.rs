@@ -1,16 +1,19 @@
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use time::OffsetDateTime;
 
-use crate::secret::Secret;
+use crate::{credential::Scrubber, secret::Secret};
+
+use super::Path;
 
 /// How a lease becomes part of a request.
 #[derive(Debug, Clone)]
 pub enum Inject {
     /// A field that replaces every field of its name. The value is marked sensitive.
     Header(HeaderName, HeaderValue),
-    /// A query parameter, appended percent-encoded.
+    /// A query parameter, appended percent-encoded; the agent's own of that name are dropped.
     Query(Box<str>, Secret<Box<str>>),
     /// Nothing is injected: the agent's own login passes (credential kind `own`).
     Own,
@@ -25,4 +28,163 @@ pub struct Lease {
     pub fingerprint: Arc<str>,
     pub expires: Option<OffsetDateTime>,
     pub inject: Inject,
+    /// Takes the value out of the answer. None when nothing is injected.
+    pub scrubber: Option<Arc<Scrubber>>,
+}
+
+/// RFC 3986 §2.3: what never needs an escape.
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+impl Inject {
+    /// Puts the credential into the request that leaves. Returns the path to send instead, when
+    /// the credential is a query parameter.
+    ///
+    /// # Errors
+    /// When the path with its new query is not one (never for a checked path).
+    pub fn apply(&self, headers: &mut HeaderMap, path: &Path) -> Result<Option<Path>, http::uri::InvalidUri> {
+        match self {
+            Self::Header(name, value) => {
+                headers.insert(name.clone(), value.clone());
+                Ok(None)
+            }
+            Self::Query(name, value) => path.with_query(&query_with(path.query(), name, value.expose())).map(Some),
+            Self::Own => Ok(None),
+        }
+    }
+}
+
+/// The agent's query without parameters called `name`, and then that parameter.
+fn query_with(query: Option<&str>, name: &str, value: &str) -> String {
+    let mut out = String::with_capacity(query.map_or(0, str::len) + name.len() + value.len() + 2);
+    for pair in query.unwrap_or("").split('&').filter(|p| !p.is_empty()) {
+        let key = pair.split('=').next().unwrap_or(pair);
+        if percent_decode_str(key).decode_utf8_lossy().eq_ignore_ascii_case(name) {
+            continue;
+        }
+        out.push_str(pair);
+        out.push('&');
+    }
+    out.extend(utf8_percent_encode(name, QUERY));
+    out.push('=');
+    out.extend(utf8_percent_encode(value, QUERY));
+    out
+}
+
+/// Whether a request field carries a credential. To a host that Remit governs these are dropped,
+/// never forwarded (law 3), unless the permit passes the agent's own login.
+#[must_use]
+pub fn is_credential_field(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    matches!(
+        name,
+        "authorization"
+            | "proxy-authorization"
+            | "cookie"
+            | "cookie2"
+            | "x-authorization"
+            | "x-forwarded-authorization"
+            | "x-original-authorization"
+            | "authentication"
+            | "dpop"
+            | "txn-token"
+            | "workload-identity-token"
+            | "workload-proof-token"
+            | "x-api-key"
+            | "api-key"
+            | "apikey"
+            | "x-apikey"
+            | "x-api-token"
+            | "x-api-secret"
+            | "x-access-token"
+            | "x-auth-token"
+            | "x-auth-key"
+            | "x-auth-email"
+            | "x-token"
+            | "x-session-token"
+            | "x-csrf-token"
+            | "x-xsrf-token"
+            | "private-token"
+            | "job-token"
+            | "deploy-token"
+            | "x-gitlab-token"
+            | "x-goog-api-key"
+            | "x-goog-iam-authorization-token"
+            | "x-goog-iap-jwt-assertion"
+            | "x-amz-security-token"
+            | "x-amz-access-token"
+            | "x-ms-authorization-auxiliary"
+            | "x-functions-key"
+            | "ocp-apim-subscription-key"
+            | "x-subscription-token"
+            | "x-vault-token"
+            | "x-consul-token"
+            | "x-nomad-token"
+            | "x-figma-token"
+            | "x-shopify-access-token"
+            | "x-shopify-storefront-access-token"
+            | "x-postmark-server-token"
+            | "x-postmark-account-token"
+            | "x-sentry-auth"
+            | "x-sentry-token"
+            | "x-airtable-api-key"
+            | "x-trackertoken"
+            | "x-redmine-api-key"
+            | "x-jfrog-art-api"
+            | "x-dd-api-key"
+            | "dd-api-key"
+            | "dd-application-key"
+            | "x-honeycomb-team"
+            | "x-algolia-api-key"
+            | "x-rapidapi-key"
+            | "xi-api-key"
+            | "x-elastic-api-key"
+            | "x-octopus-apikey"
+            | "x-nuget-apikey"
+            | "x-client-secret"
+            | "x-remit-task"
+            | "remit-task"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> Path {
+        Path::parse(text.parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_header_replaces_every_field_of_its_name() {
+        let mut headers = HeaderMap::new();
+        headers.append("authorization", "Bearer mine".parse().unwrap());
+        headers.append("authorization", "Bearer other".parse().unwrap());
+        let inject = Inject::Header(http::header::AUTHORIZATION, HeaderValue::from_static("Bearer remit"));
+        assert!(inject.apply(&mut headers, &path("/a")).unwrap().is_none());
+        assert_eq!(headers.get_all("authorization").iter().collect::<Vec<_>>(), ["Bearer remit"]);
+    }
+
+    #[test]
+    fn a_query_parameter_replaces_the_agents_own_however_it_is_spelt() {
+        let inject = Inject::Query("key".into(), Secret::new("a b&c".into()));
+        for (from, want) in [
+            ("/p", "/p?key=a%20b%26c"),
+            ("/p?x=1&key=mine&y=2", "/p?x=1&y=2&key=a%20b%26c"),
+            ("/p?%6Bey=mine&KEY=other", "/p?key=a%20b%26c"),
+            ("/p?keys=1", "/p?keys=1&key=a%20b%26c"),
+        ] {
+            let got = inject.apply(&mut HeaderMap::new(), &path(from)).unwrap().unwrap();
+            assert_eq!(got.whole().as_str(), want);
+        }
+    }
+
+    #[test]
+    fn credential_fields_are_known_and_others_are_not() {
+        for name in ["authorization", "cookie", "x-api-key", "dpop", "txn-token", "private-token"] {
+            assert!(is_credential_field(&name.parse().unwrap()), "{name}");
+        }
+        for name in ["accept", "content-type", "x-github-api-version", "anthropic-version", "idempotency-key"] {
+            assert!(!is_credential_field(&name.parse().unwrap()), "{name}");
+        }
+    }
 }

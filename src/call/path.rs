@@ -61,6 +61,12 @@ impl Path {
         Ok(Self { whole, encoded_slash })
     }
 
+    /// `/`
+    #[must_use]
+    pub fn root() -> Self {
+        Self { whole: PathAndQuery::from_static("/"), encoded_slash: false }
+    }
+
     /// The path's bytes as they came.
     #[must_use]
     pub fn raw(&self) -> &str {

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Account, Body, Caller, Decision, Destination, Head, Intent, Lease, Permit, Provider};
+use super::{Account, Body, Caller, Decision, DecisionId, Destination, Head, Intent, Lease, Permit, Provider};
 
 /// A request read from the wire, with one reading, and an account that will be closed.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ pub struct Understood {
 pub struct Permitted {
     understood: Understood,
     decision: Arc<Decision>,
+    cached: bool,
     permit: Permit,
 }
 
@@ -58,8 +59,8 @@ impl Accepted {
         &self.account
     }
 
-    pub fn account_mut(&mut self) -> &mut Account {
-        &mut self.account
+    pub fn into_account(self) -> Account {
+        self.account
     }
 
     #[must_use]
@@ -97,6 +98,11 @@ impl Identified {
 
 impl Understood {
     #[must_use]
+    pub fn id(&self) -> DecisionId {
+        self.identified.accepted.account.outcome.id
+    }
+
+    #[must_use]
     pub fn head(&self) -> &Head {
         self.identified.head()
     }
@@ -133,13 +139,8 @@ impl Understood {
     }
 
     #[must_use]
-    pub fn account(&self) -> &Account {
-        &self.identified.accepted.account
-    }
-
-    #[must_use]
-    pub fn permitted(self, decision: Arc<Decision>, permit: Permit) -> Permitted {
-        Permitted { understood: self, decision, permit }
+    pub fn permitted(self, decision: Arc<Decision>, cached: bool, permit: Permit) -> Permitted {
+        Permitted { understood: self, decision, cached, permit }
     }
 }
 
@@ -152,6 +153,12 @@ impl Permitted {
     #[must_use]
     pub fn decision(&self) -> &Arc<Decision> {
         &self.decision
+    }
+
+    /// Whether the decision came out of the cache.
+    #[must_use]
+    pub fn cached(&self) -> bool {
+        self.cached
     }
 
     #[must_use]

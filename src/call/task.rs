@@ -126,13 +126,14 @@ pub struct Task {
 }
 
 impl Task {
-    /// Why the task gives no authority now, if it does not.
+    /// Why the task gives no authority now, if it does not. The deadline comes first: what is
+    /// cancelled because its time was up has expired.
     #[must_use]
     pub fn over(&self, now: Instant) -> Option<crate::refusal::Reason> {
-        if self.ended.is_cancelled() {
-            Some(crate::refusal::Reason::TaskEnded)
-        } else if now >= self.deadline {
+        if now >= self.deadline {
             Some(crate::refusal::Reason::TaskExpired)
+        } else if self.ended.is_cancelled() {
+            Some(crate::refusal::Reason::TaskEnded)
         } else {
             None
         }

@@ -1,0 +1,297 @@
+//! Builds the house: config → rooms → listeners. The only place that constructs rooms.
+
+mod events;
+mod reload;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin::{
+        self, Admin, BlockReady, Readiness,
+        control::{Control, ControlSocket},
+    },
+    audit::Audit,
+    authority::{Registry, Tasks},
+    clock::SystemClock,
+    config::{Ca, Config},
+    credential::Broker,
+    decide::{self, Decider},
+    enforce::{House, Parts, Rules},
+    forward::Forward,
+    intent::Catalog,
+    listen::{Drain, Limits, Server},
+    metrics::Metrics,
+    problem::{Problem, Problems},
+    tls::{Authority, Terminator, UpstreamTls, load_roots},
+};
+
+pub use reload::Reloader;
+
+/// A built house, bound to its addresses and not yet serving.
+#[derive(Debug)]
+pub struct App {
+    house: House,
+    forward: Option<Server>,
+    admin: Option<TcpListener>,
+    control: Option<ControlSocket>,
+    readiness: Readiness,
+    starting: BlockReady,
+    drain: Drain,
+    deadline: Duration,
+}
+
+/// Loads what a config names: catalogs, policies, credentials, roots. Nothing is bound or sent.
+///
+/// # Errors
+/// Everything that is wrong, each with its place.
+pub fn load(config: &Config) -> Result<(Rules, Vec<Problem>), Problems> {
+    let roots = std::thread::scope(|scope| {
+        // Reading the system's roots is the slowest part of a start; the rest goes on beside it.
+        let roots = scope.spawn(|| load_roots(&config.tls.upstream_roots));
+        let rest = load_rest(config);
+        (roots.join().unwrap_or_else(|_| Err(Problem::new("the root certificates could not be read"))), rest)
+    });
+    let (roots, rest) = roots;
+    let mut problems = Vec::new();
+    let roots = roots.map_err(|p| problems.push(p)).ok();
+    let rest = rest.map_err(|p| problems.extend(p.0)).ok();
+    let (Some(roots), Some((catalog, registry, decider, broker, warnings))) = (roots, rest) else { return Err(Problems(problems)) };
+    let tls = UpstreamTls::new(roots).map_err(|e| Problem::new(format!("TLS to upstream: {e}")))?;
+    let forward = Forward::new(&config.upstream, &config.timeouts, tls);
+    Ok((Rules { config: config.clone(), registry: Arc::new(registry), catalog, decider, broker: Arc::new(broker), forward }, warnings))
+}
+
+type Rest = (Catalog, Registry, Decider, Broker, Vec<Problem>);
+
+fn load_rest(config: &Config) -> Result<Rest, Problems> {
+    let mut problems = Vec::new();
+    let mut warnings = Vec::new();
+    let broker = Broker::new(&config.credentials).map_err(|p| problems.extend(p.0)).ok();
+    let catalog = match Catalog::load(&config.catalog) {
+        Ok(catalog) => catalog,
+        Err(found) => {
+            problems.extend(found.0);
+            return Err(Problems(problems));
+        }
+    };
+    if let Err(found) = check_grants(config, &catalog) {
+        problems.extend(found.0);
+    }
+    let decider = match Decider::load(sources(config, &catalog)) {
+        Ok((decider, more)) => {
+            warnings.extend(more);
+            Some(decider)
+        }
+        Err(found) => {
+            problems.extend(found.0);
+            None
+        }
+    };
+    match (broker, decider) {
+        (Some(broker), Some(decider)) if problems.is_empty() => {
+            warnings.extend(broker.warnings().iter().cloned());
+            Ok((catalog, Registry::new(&config.registry, config.mode), decider, broker, warnings))
+        }
+        _ => Err(Problems(problems)),
+    }
+}
+
+/// What the policies of a config are loaded from: for `remit policy`.
+///
+/// # Errors
+/// What is wrong with the config or its catalogs.
+pub fn policy_sources(path: &std::path::Path) -> Result<decide::Sources, Problems> {
+    let config = Config::load(path)?;
+    let catalog = Catalog::load(&config.catalog)?;
+    Ok(sources(&config, &catalog))
+}
+
+fn sources(config: &Config, catalog: &Catalog) -> decide::Sources {
+    decide::Sources {
+        builtin: config.policies.builtin,
+        paths: config.policies.paths.clone(),
+        registry: decide::registry_data(&config.registry),
+        parameters: catalog.parameter_names().into_iter().map(str::to_owned).collect(),
+        timeout: config.limits.decision,
+        cache_bytes: config.limits.cache,
+    }
+}
+
+/// Grants must name operations and parameters that a catalog knows.
+fn check_grants(config: &Config, catalog: &Catalog) -> Result<(), Problems> {
+    let facts: Vec<_> = catalog
+        .operations()
+        .map(|facts| crate::config::OperationFacts {
+            id: &facts.operation().id,
+            effect: facts.operation().effect,
+            labels: &facts.operation().labels,
+            params: facts.parameters().map(|(name, _)| name).collect(),
+        })
+        .collect();
+    config.registry.check_against(&facts)
+}
+
+impl App {
+    /// Builds all rooms and binds the listeners.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with its place.
+    pub fn build(config: Config) -> Result<Self, Problems> {
+        let (rules, warnings) = load(&config)?;
+        Self::with_rules(config, rules, &warnings)
+    }
+
+    /// Builds the rest of the house around loaded rules.
+    ///
+    /// # Errors
+    /// When the CA, the audit or a listener cannot be had.
+    pub fn with_rules(config: Config, rules: Rules, warnings: &[Problem]) -> Result<Self, Problems> {
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let metrics = Metrics::new().map_err(|e| Problem::new(format!("metrics: {e}")))?;
+        let metrics = Arc::new(metrics);
+        let readiness = Readiness::new();
+        let starting = readiness.block("listening");
+        let audit = Audit::open(&config.audit)?;
+        let terminator = terminator(&config)?;
+        let events = Arc::new(events::OnRecord::new(audit.clone()));
+        let tasks = Arc::new(Tasks::new(Arc::new(SystemClock), events, config.timeouts.drain));
+        let revision = rules.decider.revision().to_owned();
+        let house = House::new(Parts { rules, tasks, audit, metrics, terminator });
+        house.metrics().policy(&revision);
+        let limits = Limits {
+            connections: config.limits.connections,
+            header_bytes: config.limits.header_bytes,
+            headers: config.limits.headers,
+            header: config.timeouts.header,
+            idle: config.timeouts.idle,
+        };
+        let forward = config
+            .listen
+            .forward
+            .map(|a| Server::bind(a, limits).map_err(|e| cannot_bind("listen.forward", &a.to_string(), &e)))
+            .transpose()?;
+        let admin = config.listen.admin.map(|a| bind(a).map_err(|e| cannot_bind("listen.admin", &a.to_string(), &e))).transpose()?;
+        let control = config
+            .listen
+            .control
+            .as_ref()
+            .map(|p| ControlSocket::bind(p).map_err(|e| cannot_bind("listen.control", &p.display().to_string(), &e)));
+        let control = control.transpose()?;
+        Ok(Self { house, forward, admin, control, readiness, starting, drain: Drain::default(), deadline: config.timeouts.drain })
+    }
+
+    #[must_use]
+    pub fn house(&self) -> &House {
+        &self.house
+    }
+
+    #[must_use]
+    pub fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    /// The forward listener's address, when it has one.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.forward.as_ref().and_then(|s| s.address().ok())
+    }
+
+    /// The admin listener's address, when it has one.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().and_then(|l| l.local_addr().ok())
+    }
+
+    /// Serves until `stop` resolves, then drains up to its deadline and closes the audit.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let Self { house, forward, admin, control, readiness, starting, drain, deadline } = self;
+        let proxy = forward.as_ref().and_then(|s| s.address().ok());
+        let over = CancellationToken::new();
+        let (tasks, ends) = (house.tasks().clone(), over.clone());
+        tokio::spawn(async move { tasks.sweep_until(ends).await });
+        house.rules().broker.watch(|problem| tracing::error!("{problem}"));
+        if let Some(listener) = admin {
+            let admin = Admin { metrics: house.metrics().clone(), readiness: readiness.clone(), refresh: refresh(&house) };
+            tokio::spawn(admin::serve(listener, admin, over.clone()));
+        }
+        if let Some(socket) = control {
+            let control = Control {
+                tasks: house.tasks().clone(),
+                registry: house.registry().clone(),
+                clock: Arc::new(SystemClock),
+                proxy,
+                not_below: None,
+            };
+            tokio::spawn(admin::control::serve(socket, control, over.clone()));
+        }
+        if let Some(server) = forward {
+            tokio::spawn(server.run(house.clone(), drain.clone()));
+        }
+        tokio::spawn(watch_audit(house.audit().clone(), readiness.clone(), over.clone()));
+        starting.done();
+        stop.await;
+        let _draining = readiness.block("draining");
+        let dropped = drain.run(deadline).await;
+        if dropped > 0 {
+            tracing::warn!(dropped, "connections were still open at the end of the drain");
+        }
+        for task in house.tasks().list() {
+            house.tasks().end(&task.id);
+        }
+        over.cancel();
+        house.audit().close();
+    }
+}
+
+/// Brings the gauges that others keep up to date before a scrape.
+fn refresh(house: &House) -> Arc<dyn Fn(&Metrics) + Send + Sync> {
+    let house = house.clone();
+    let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    Arc::new(move |metrics| {
+        metrics.audit_backlog.set(count(house.audit().backlog()));
+        metrics.audit_head.set(count(house.audit().head().seq));
+        metrics.tasks_active.set(count(house.tasks().active() as u64));
+        metrics.cache_entries.set(count(house.rules().decider.cached()));
+    })
+}
+
+/// Not ready while records cannot be written.
+async fn watch_audit(audit: Arc<Audit>, readiness: Readiness, over: CancellationToken) {
+    let mut blocked = None;
+    let mut tick = tokio::time::interval(Duration::from_millis(250));
+    while over.run_until_cancelled(tick.tick()).await.is_some() {
+        match (audit.writable(), blocked.is_some()) {
+            (false, false) => blocked = Some(readiness.block("audit writable")),
+            (true, true) => blocked = None,
+            _ => {}
+        }
+    }
+}
+
+fn terminator(config: &Config) -> Result<Terminator, Problems> {
+    let authority = match &config.tls.ca {
+        Ca::Ephemeral => Authority::ephemeral(crate::clock::utc()),
+        Ca::Files { cert, key } => Authority::load(cert, key),
+    };
+    let authority = authority.map_err(|e| Problem::new(e.to_string()).key("tls.ca"))?;
+    if let Some(path) = &config.tls.publish {
+        std::fs::write(path, authority.pem())
+            .map_err(|e| Problem::new(format!("cannot write the CA certificate: {e}")).at(path, None).key("tls.publish"))?;
+    }
+    Terminator::new(authority).map_err(|e| Problem::new(format!("TLS to agents: {e}")).into())
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+fn cannot_bind(key: &str, address: &str, error: &std::io::Error) -> Problem {
+    Problem::new(format!("cannot listen on {address}: {error}")).key(key).help("choose another address, or stop what holds it")
+}

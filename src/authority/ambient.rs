@@ -1,0 +1,127 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use serde_json::json;
+
+use crate::{
+    call::{Principal, Task},
+    clock::Moment,
+    refusal::{Reason, Refusal},
+};
+
+use super::{
+    End, Registry, Tasks,
+    limits::Counters,
+    tasks::{Live, Plan, authorised},
+};
+
+/// The ambient task that is current, if one has begun.
+#[derive(Debug, Default)]
+pub(super) struct Ambient {
+    current: ArcSwapOption<Current>,
+    /// Held while a successor begins.
+    turn: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Current {
+    live: Arc<Live>,
+    /// Those it succeeds whose streams may still drain, and the version of their labels that it has.
+    before: Vec<(Arc<Task>, AtomicU64)>,
+}
+
+impl Tasks {
+    /// The task that calls without a claim are attributed to. At `max_lifetime` a successor
+    /// begins with the labels and the spent limits of the one before, whose streams drain; what
+    /// those still touch labels the successor too.
+    ///
+    /// # Errors
+    /// The agent's status; `not_granted` when it is not bound to the workflow; `task_ended` when
+    /// someone ended the ambient task, until Remit starts again; what [`super::TaskEvents::started`]
+    /// refuses with.
+    pub fn ambient(&self, registry: &Registry, agent: &str, workflow: &str, now: Moment) -> Result<Arc<Task>, Refusal> {
+        if let Some(current) = &*self.ambient.current.load()
+            && let Some(task) = current.serves(agent, workflow, now)
+        {
+            return Ok(task);
+        }
+        let _turn = self.ambient.turn.lock();
+        let before = self.ambient.current.load_full();
+        if let Some(task) = before.as_ref().and_then(|current| current.serves(agent, workflow, now)) {
+            return Ok(task);
+        }
+        self.succeed(registry, agent, workflow, before.as_deref(), now)
+    }
+
+    fn succeed(
+        &self,
+        registry: &Registry,
+        agent: &str,
+        workflow: &str,
+        before: Option<&Current>,
+        now: Moment,
+    ) -> Result<Arc<Task>, Refusal> {
+        let (agent, workflow) = authorised(registry, agent, workflow, now.utc)?;
+        let same = before.filter(|b| b.is(&agent.spec.id, &workflow.id));
+        if same.is_some_and(|b| b.live.end.get() == Some(&End::Asked)) {
+            return Err(Refusal::new(Reason::TaskEnded, "the ambient task was ended; another begins when Remit is started again"));
+        }
+        // What an agent has touched and spent stays with it, whichever workflow comes next.
+        let inherits = before.filter(|b| b.live.task.agent.id == agent.spec.id);
+        let principal = Principal { id: agent.spec.owner.clone(), verified: false, claims: json!({}) };
+        let plan = Plan { agent, workflow, principal, grants: Vec::new(), lifetime: workflow.max_lifetime };
+        let task = self.make(registry, plan, now);
+        if let Some(before) = inherits {
+            task.labels.add(&before.live.task.labels.list());
+        }
+        self.events.started(&task, inherits.map(|b| &*b.live.task))?;
+        let spent: Arc<Counters> = inherits.map(|b| b.live.spent.clone()).unwrap_or_default();
+        let cut = task.deadline.checked_add(self.drain).unwrap_or(task.deadline);
+        let live = self.begin(task, None, spent, cut);
+        let current = Current { live, before: inherits.map(Current::still_draining).unwrap_or_default() };
+        current.take_labels();
+        let task = current.live.task.clone();
+        self.ambient.current.store(Some(Arc::new(current)));
+        if let Some(before) = before
+            && same.is_none()
+        {
+            self.finish(&before.live, End::Replaced);
+        }
+        Ok(task)
+    }
+}
+
+impl Current {
+    fn is(&self, agent: &str, workflow: &str) -> bool {
+        *self.live.task.agent.id == *agent && *self.live.task.workflow == *workflow
+    }
+
+    fn serves(&self, agent: &str, workflow: &str, now: Moment) -> Option<Arc<Task>> {
+        if !self.is(agent, workflow) || self.live.task.over(now.instant).is_some() {
+            return None;
+        }
+        self.take_labels();
+        Some(self.live.task.clone())
+    }
+
+    /// Takes over what the tasks before have been labelled with since.
+    fn take_labels(&self) {
+        for (task, seen) in &self.before {
+            let version = task.labels.version();
+            if version != seen.load(Ordering::Acquire) {
+                self.live.task.labels.add(&task.labels.list());
+                seen.store(version, Ordering::Release);
+            }
+        }
+    }
+
+    /// This task and those before it that have not ended. Version 0 is what no label was added to.
+    fn still_draining(&self) -> Vec<(Arc<Task>, AtomicU64)> {
+        let before = self.before.iter().map(|(task, _)| task).filter(|t| !t.ended.is_cancelled());
+        before.chain([&self.live.task]).map(|task| (task.clone(), AtomicU64::new(0))).collect()
+    }
+}

@@ -1,0 +1,141 @@
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    call::{Mode, Task, TaskId},
+    clock::Moment,
+};
+
+use super::{
+    End, Registry, Tasks,
+    tasks::{Live, authorised},
+};
+
+/// Ended tasks that are remembered, so that a late call learns why it is refused.
+const REMEMBERED: usize = 10_000;
+
+impl Tasks {
+    /// Ends a task now: its next call is refused and what it has open is cut. False when there is
+    /// no such task, or it has ended.
+    pub fn end(&self, id: &TaskId) -> bool {
+        self.by_id.find(id).is_some_and(|live| self.finish(&live, End::Asked))
+    }
+
+    /// Ends all tasks of an agent; answers how many.
+    pub fn end_agent(&self, agent: &str, end: End) -> usize {
+        self.finish_where(|task| &*task.agent.id == agent, end)
+    }
+
+    /// Holds every task to a new registry: ends those whose agent may do nothing or has the
+    /// workflow no more, and those that only observe where that is over; lets none live longer
+    /// than it now may. Called after each reload; answers how many ended.
+    pub fn review(&self, registry: &Registry, now: Moment) -> usize {
+        let live = self.by_id.select(|live| live.end.get().is_none());
+        live.iter().filter(|live| self.hold_to(registry, live, now)).count()
+    }
+
+    /// Ends the tasks whose time is up; answers when to come again.
+    pub fn sweep(&self, now: Instant) -> Option<Instant> {
+        loop {
+            let live = {
+                let ends = self.ends.lock();
+                let (&(when, _), live) = ends.first_key_value()?;
+                if when > now {
+                    return Some(when);
+                }
+                live.clone()
+            };
+            self.finish(&live, End::Expired);
+        }
+    }
+
+    /// Sweeps when it is time, until `shutdown`.
+    pub async fn sweep_until(&self, shutdown: CancellationToken) {
+        loop {
+            let changed = self.ends_changed.notified();
+            let next = self.sweep(self.clock.now().instant);
+            let due = async {
+                match next {
+                    Some(when) => tokio::time::sleep_until(when.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = changed => {}
+                () = due => {}
+            }
+        }
+    }
+
+    /// Ends a task once; false when it had ended.
+    pub(super) fn finish(&self, live: &Arc<Live>, end: End) -> bool {
+        {
+            let mut ends = self.ends.lock();
+            ends.remove(&(*live.cut.lock(), live.task.number));
+        }
+        if live.end.set(end).is_err() {
+            return false;
+        }
+        live.task.ended.cancel();
+        self.active.fetch_sub(1, Ordering::Relaxed);
+        self.by_number.remove(&live.task.number);
+        self.remember(live.clone());
+        self.events.ended(&live.task, end);
+        true
+    }
+
+    fn hold_to(&self, registry: &Registry, live: &Arc<Live>, now: Moment) -> bool {
+        let task = &live.task;
+        let Ok((agent, workflow)) = authorised(registry, &task.agent.id, &task.workflow, now.utc) else {
+            return self.finish(live, End::Withdrawn);
+        };
+        let mode = registry.mode(&task.agent.id, &task.workflow, now.utc);
+        if task.mode == Mode::Observe && mode.mode == Mode::Enforce {
+            return self.finish(live, End::Withdrawn);
+        }
+        let until = mode.until.filter(|_| task.mode == Mode::Observe);
+        let ends = [task.started.checked_add(workflow.max_lifetime.try_into().unwrap_or(time::Duration::MAX)), agent.spec.expires, until];
+        let Some(end) = ends.into_iter().flatten().min().filter(|end| *end < task.expires) else { return false };
+        if end <= now.utc {
+            return self.finish(live, End::Expired);
+        }
+        self.cut_sooner(live, now.later(Duration::try_from(end - now.utc).unwrap_or_default()).instant);
+        false
+    }
+
+    fn cut_sooner(&self, live: &Arc<Live>, when: Instant) {
+        let mut ends = self.ends.lock();
+        let mut cut = live.cut.lock();
+        if when < *cut
+            && let Some(live) = ends.remove(&(*cut, live.task.number))
+        {
+            *cut = when;
+            ends.insert((when, live.task.number), live.clone());
+            self.ends_changed.notify_one();
+        }
+    }
+
+    fn finish_where(&self, which: impl Fn(&Task) -> bool, end: End) -> usize {
+        let found = self.by_id.select(|live| live.end.get().is_none() && which(&live.task));
+        found.iter().filter(|live| self.finish(live, end)).count()
+    }
+
+    fn remember(&self, live: Arc<Live>) {
+        let forgotten = {
+            let mut past = self.past.lock();
+            past.push_back(live);
+            if past.len() > REMEMBERED { past.pop_front() } else { None }
+        };
+        if let Some(old) = forgotten {
+            self.by_id.remove(&old.task.id);
+            if let Some(digest) = &old.digest {
+                self.by_digest.remove(digest);
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+mod ambient;
+mod limits;
+mod narrow;
+mod registry;
+mod tasks;

@@ -1,0 +1,210 @@
+//! `remit intents`: what the catalogs know, and what a request means to them.
+
+mod batch;
+mod find;
+mod import;
+mod print;
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+
+use crate::{call::Effect, config::CatalogSource, intent::Catalog};
+
+/// Arguments of `remit intents`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  remit intents match GET https://api.github.com/repos/acme/web/issues
+  remit intents match --input calls.jsonl --output json
+  remit intents search \"label issue\"
+  remit intents show github.issues.add-labels
+  remit intents import api.json --provider acme -o catalog/acme.yaml")]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Tell what a request means: its intent and parameters
+    Match(MatchArgs),
+    /// List operations
+    List(ListArgs),
+    /// Find operations by words: "label issue"
+    Search(SearchArgs),
+    /// Show one operation, and a grant for it to paste
+    Show(ShowArgs),
+    /// Make a catalog from an OpenAPI description
+    Import(ImportArgs),
+}
+
+/// Which catalogs are read.
+#[derive(Debug, ClapArgs)]
+struct Sources {
+    /// A catalog file to read beside those that ship (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    catalog: Vec<PathBuf>,
+    /// Leave out the catalogs that ship
+    #[arg(long)]
+    no_builtin: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  remit intents match POST https://api.github.com/repos/acme/web/issues -d '{\"title\": \"Broken\"}'
+  remit intents match --catalog catalog/acme.yaml --input calls.jsonl --output json
+
+The input of a batch is one JSON object a line: {\"method\", \"url\", \"headers\", \"body\"}.
+Exit code 1: the request is refused, or no catalog lists what it asks for.")]
+struct MatchArgs {
+    #[arg(required_unless_present = "input", requires = "url")]
+    method: Option<String>,
+    url: Option<String>,
+    /// A header field, `Name: value` (may be repeated)
+    #[arg(short = 'H', long = "header", value_name = "FIELD")]
+    headers: Vec<String>,
+    /// The body
+    #[arg(short = 'd', long = "data", value_name = "BODY")]
+    data: Option<String>,
+    /// Read requests from a file, one JSON object a line; `-` is standard input
+    #[arg(long, value_name = "FILE.jsonl", conflicts_with_all = ["method", "headers", "data"])]
+    input: Option<PathBuf>,
+    #[arg(long, value_enum, default_value = "text")]
+    output: Output,
+    #[command(flatten)]
+    sources: Sources,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Example: remit intents list github --effect admin")]
+struct ListArgs {
+    /// Only of this provider
+    provider: Option<String>,
+    /// Only of this effect: read, write, delete, admin, execute
+    #[arg(long, value_parser = effect)]
+    effect: Option<Effect>,
+    #[arg(long, value_enum, default_value = "text")]
+    output: Output,
+    #[command(flatten)]
+    sources: Sources,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Example: remit intents search \"label issue\"")]
+struct SearchArgs {
+    #[arg(required = true)]
+    words: Vec<String>,
+    #[arg(long, value_enum, default_value = "text")]
+    output: Output,
+    #[command(flatten)]
+    sources: Sources,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Example: remit intents show github.issues.create")]
+struct ShowArgs {
+    id: String,
+    #[arg(long, value_enum, default_value = "text")]
+    output: Output,
+    #[command(flatten)]
+    sources: Sources,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  remit intents import api.json --provider acme -o catalog/acme.yaml
+  remit intents import openapi.yaml --host api.acme.example --overlay acme.overlay.yaml
+
+Effects and labels that were guessed from a name are marked `uncertain: true`; an overlay corrects them.")]
+struct ImportArgs {
+    /// The description: OpenAPI 3.0 or 3.1, JSON or YAML
+    source: PathBuf,
+    /// The provider's id; ids of operations begin with it
+    #[arg(long, value_name = "NAME")]
+    provider: Option<String>,
+    /// The host, where the description names none
+    #[arg(long)]
+    host: Option<String>,
+    /// Corrections to what is derived
+    #[arg(long, value_name = "FILE")]
+    overlay: Option<PathBuf>,
+    /// How the source is named in the catalog; without it, its file name
+    #[arg(long, value_name = "TEXT")]
+    source_name: Option<String>,
+    /// Where the catalog is written; without it, to standard output
+    #[arg(short = 'o', long = "output-file", value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// How a command ended: the exit codes of every `remit` command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Ok = 0,
+    No = 1,
+    Usage = 2,
+    Failed = 3,
+}
+
+/// A command's output, where tests can look at it.
+struct Terminal<'w> {
+    out: &'w mut dyn Write,
+    err: &'w mut dyn Write,
+}
+
+/// Runs `remit intents …`.
+#[must_use]
+pub fn run(args: Args) -> ExitCode {
+    let (stdout, stderr) = (io::stdout().lock(), io::stderr().lock());
+    let (mut out, mut err) = (io::BufWriter::new(stdout), stderr);
+    let end = execute(args, &mut Terminal { out: &mut out, err: &mut err });
+    // A reader that went away (`| head`) is no failure of ours.
+    match (end, out.flush()) {
+        (Ok(end), Ok(())) => ExitCode::from(end as u8),
+        (Err(e), _) | (_, Err(e)) if e.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        _ => ExitCode::from(End::Failed as u8),
+    }
+}
+
+fn execute(args: Args, to: &mut Terminal<'_>) -> io::Result<End> {
+    match args.command {
+        Command::Match(args) => batch::run(&args, to),
+        Command::List(args) => find::list(&args, to),
+        Command::Search(args) => find::search(&args, to),
+        Command::Show(args) => find::show(&args, to),
+        Command::Import(args) => import::run(&args, to),
+    }
+}
+
+impl Sources {
+    /// Loads the catalogs, or says what is wrong with them.
+    fn load(&self, to: &mut Terminal<'_>) -> io::Result<Option<Catalog>> {
+        let builtin = if self.no_builtin { None } else { Some(CatalogSource::Builtin) };
+        let sources: Vec<_> = builtin.into_iter().chain(self.catalog.iter().cloned().map(CatalogSource::File)).collect();
+        match Catalog::load(&sources) {
+            Ok(catalog) => Ok(Some(catalog)),
+            Err(problems) => {
+                for problem in &problems.0 {
+                    writeln!(to.err, "{}", print::safe(&problem.to_string()))?;
+                }
+                Ok(None)
+            }
+        }
+    }
+}
+
+fn effect(text: &str) -> Result<Effect, String> {
+    Effect::ALL.into_iter().find(|e| e.as_str() == text).ok_or_else(|| "one of read, write, delete, admin, execute".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

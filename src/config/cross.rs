@@ -1,0 +1,162 @@
+//! Checks of names across files: everything that is referred to exists, once.
+
+use std::{
+    cell::Cell,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use crate::{
+    config::{
+        credentials::RawCredential,
+        read::{MAX_PROBLEMS, Ref, shown, suggestion},
+        registry::{RawAgent, RawRegistry},
+        sections::RawAmbient,
+    },
+    problem::Problem,
+};
+
+/// Names that are defined twice, with both places.
+pub(super) fn twice(what: &str, names: impl Iterator<Item = Ref>) -> Vec<Problem> {
+    let mut first: HashMap<Arc<str>, Ref> = HashMap::new();
+    let mut problems = Vec::new();
+    for name in names {
+        if let Some(other) = first.get(&name.name) {
+            let message = format!("{what} `{}` is also defined at {}:{}", shown(&name.name), other.spot.file.display(), other.spot.line);
+            problems.push(name.spot.problem(message).help("keep one"));
+        } else {
+            first.insert(Arc::clone(&name.name), name);
+        }
+    }
+    problems
+}
+
+/// All checks that need every file to have been read.
+pub(super) fn check(registry: &RawRegistry, credentials: &[RawCredential], ambient: Option<&RawAmbient>) -> Vec<Problem> {
+    let agents = Names::new("agent", registry.agents.iter().map(|a| &a.id));
+    let workflows = Names::new("workflow", registry.workflows.iter().map(|w| &w.id));
+    let credentials = Names::new("credential", credentials.iter().map(|c| &c.name));
+    let mut problems = Vec::new();
+    for agent in &registry.agents {
+        problems.extend(agent.workflows.iter().filter_map(|r| workflows.look_up(r)));
+        problems.extend(agent.delegates_to.iter().filter_map(|r| agents.look_up(r)));
+    }
+    for workflow in &registry.workflows {
+        problems.extend(workflow.credentials.iter().filter_map(|r| credentials.look_up(r)));
+    }
+    problems.extend(cycles(&registry.agents));
+    if let Some(ambient) = ambient {
+        let unknown: Vec<Problem> = agents.look_up(&ambient.agent).into_iter().chain(workflows.look_up(&ambient.workflow)).collect();
+        if unknown.is_empty() {
+            problems.extend(unbound(&registry.agents, ambient));
+        }
+        problems.extend(unknown);
+    }
+    problems
+}
+
+/// The ambient agent must be bound to the ambient workflow.
+fn unbound(agents: &[RawAgent], ambient: &RawAmbient) -> Option<Problem> {
+    let agent = agents.iter().find(|a| a.id.name == ambient.agent.name)?;
+    if agent.workflows.iter().any(|w| w.name == ambient.workflow.name) {
+        return None;
+    }
+    let message = format!("agent `{}` is not bound to workflow `{}`", ambient.agent.name, ambient.workflow.name);
+    let help = format!("add it to the agent's `workflows` at {}:{}", agent.id.spot.file.display(), agent.id.spot.line);
+    Some(ambient.workflow.spot.problem(message).help(help))
+}
+
+/// What is defined of one kind.
+struct Names<'a> {
+    what: &'static str,
+    set: HashSet<&'a str>,
+    /// Suggestions that are still looked for: one compares with every name.
+    searches: Cell<usize>,
+}
+
+impl<'a> Names<'a> {
+    fn new(what: &'static str, names: impl Iterator<Item = &'a Ref>) -> Self {
+        Self { what, set: names.map(|r| &*r.name).collect(), searches: Cell::new(MAX_PROBLEMS) }
+    }
+
+    /// The problem with a reference to what is not defined.
+    fn look_up(&self, to: &Ref) -> Option<Problem> {
+        if self.set.contains(&*to.name) {
+            return None;
+        }
+        let problem = to.spot.problem(format!("no {} `{}` is defined", self.what, shown(&to.name)));
+        let Some(left) = self.searches.get().checked_sub(1) else { return Some(problem) };
+        self.searches.set(left);
+        let mut known: Vec<&str> = self.set.iter().copied().collect();
+        known.sort_unstable();
+        let help = match known.len() {
+            0 => format!("no {} is defined", self.what),
+            _ => few(suggestion(&to.name, &known), self.what, known.len()),
+        };
+        Some(problem.help(help))
+    }
+}
+
+/// A suggestion, but not a list of thousands.
+fn few(help: String, what: &str, count: usize) -> String {
+    if count > 12 && help.starts_with("known here") { format!("{count} {what}s are defined, none with a name like it") } else { help }
+}
+
+/// Each cycle of delegation once, named in full at the link that closes it.
+fn cycles(agents: &[RawAgent]) -> Vec<Problem> {
+    let index: HashMap<&str, usize> = agents.iter().enumerate().map(|(i, a)| (&*a.id.name, i)).collect();
+    let mut state = vec![Visit::New; agents.len()];
+    let mut problems = Vec::new();
+    for start in 0..agents.len() {
+        // depth first without recursion: (agent, next link to follow)
+        let mut path: Vec<(usize, usize)> = Vec::new();
+        if enter(&mut state, start) {
+            path.push((start, 0));
+        }
+        while let Some((at, link)) = path.last_mut() {
+            let Some(to) = agents.get(*at).and_then(|a| a.delegates_to.get(*link)) else {
+                if let Some(s) = state.get_mut(*at) {
+                    *s = Visit::Done;
+                }
+                path.pop();
+                continue;
+            };
+            *link += 1;
+            let Some(next) = index.get(&*to.name).copied() else { continue };
+            if state.get(next) == Some(&Visit::Open) {
+                problems.push(cycle(agents, &path, next, to));
+            } else if enter(&mut state, next) {
+                path.push((next, 0));
+            }
+        }
+    }
+    problems
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Visit {
+    New,
+    Open,
+    Done,
+}
+
+/// Opens an agent that was not visited yet.
+fn enter(state: &mut [Visit], agent: usize) -> bool {
+    match state.get_mut(agent) {
+        Some(visit @ Visit::New) => {
+            *visit = Visit::Open;
+            true
+        }
+        _ => false,
+    }
+}
+
+fn cycle(agents: &[RawAgent], path: &[(usize, usize)], first: usize, closing: &Ref) -> Problem {
+    let names = path.iter().skip_while(|(at, _)| *at != first).filter_map(|(at, _)| agents.get(*at)).map(|a| &*a.id.name);
+    let mut way: Vec<&str> = names.collect();
+    way.push(&closing.name);
+    if way.len() > 12 {
+        way.splice(6..way.len() - 5, ["…"]);
+    }
+    closing.spot.problem(format!("delegation goes in a circle: {}", way.join(" → "))).help("remove one link of it")
+}

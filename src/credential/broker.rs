@@ -1,0 +1,376 @@
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use ahash::RandomState;
+use arc_swap::ArcSwapOption;
+
+use super::{
+    environment::{is_credential_name, is_secret_value},
+    foreign,
+    issue::{IssueCredential, Request},
+    kind::{Fixed, Own},
+    scrub::Scrubber,
+};
+use crate::{
+    call::{Body, Destination, Head, Host, Intent, Lease, Mode, Operation, Permit, Scheme, Task},
+    config::{CredentialKind, CredentialSpec, SecretSource},
+    problem::{Problem, Problems, nearest},
+    refusal::{Reason, Refusal},
+};
+
+/// Secrets shorter than this are warned about: an agent that can make a server echo parts of its
+/// answer could guess them, and their derived forms hit ordinary text.
+const SHORT: usize = 16;
+/// How often secret files are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The configured credentials: which one a call gets, and the lease of it.
+#[derive(Debug)]
+pub struct Broker {
+    credentials: HashMap<Arc<str>, Arc<Credential>, RandomState>,
+    /// Finds a configured secret in what the agent sends: then it has leaked.
+    leaks: ArcSwapOption<Scrubber>,
+    placeholders: foreign::Placeholders,
+    warnings: Vec<Problem>,
+}
+
+/// The credential that a call gets.
+#[derive(Debug, Clone)]
+pub struct Choice(Arc<Credential>);
+
+#[derive(Debug)]
+struct Credential {
+    name: Arc<str>,
+    hosts: Vec<Host>,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Static(Fixed),
+    Own(Own),
+}
+
+impl Choice {
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// `static`, `own`, …
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        self.0.issuer().kind()
+    }
+
+    /// Whether the agent's own login passes: the permit then needs `with_own_login`.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        matches!(self.0.kind, Kind::Own(_))
+    }
+}
+
+impl Credential {
+    fn issuer(&self) -> &dyn IssueCredential {
+        match &self.kind {
+            Kind::Static(fixed) => fixed,
+            Kind::Own(own) => own,
+        }
+    }
+
+    fn query_name(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Static(fixed) => fixed.query_name(),
+            Kind::Own(_) => None,
+        }
+    }
+}
+
+impl Broker {
+    /// Reads every configured secret.
+    ///
+    /// # Errors
+    /// Every secret that is missing or unusable, each with the variable or file it should be in.
+    pub fn new(specs: &[CredentialSpec]) -> Result<Self, Problems> {
+        Self::with_environment(specs, &|name| std::env::var_os(name))
+    }
+
+    /// As [`Broker::new`], with variables from `env`.
+    ///
+    /// # Errors
+    /// As [`Broker::new`].
+    pub fn with_environment(specs: &[CredentialSpec], env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, Problems> {
+        let mut credentials = HashMap::default();
+        let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+        for spec in specs {
+            let key = format!("credentials.{}", spec.name);
+            match credential(spec, env) {
+                Ok(built) => {
+                    warnings.extend(warn_if_short(&built).map(|w| placed(w, spec)));
+                    if credentials.insert(spec.name.clone(), Arc::new(built)).is_some() {
+                        problems.push(placed(Problem::new("a credential of this name is already configured").key(key), spec));
+                    }
+                }
+                Err(problem) => {
+                    let key = problem.key.as_ref().map_or_else(|| key.clone(), |k| format!("{key}.{k}"));
+                    problems.push(placed(problem.key(key), spec));
+                }
+            }
+        }
+        if !problems.is_empty() {
+            return Err(Problems(problems));
+        }
+        let broker = Self { credentials, leaks: ArcSwapOption::empty(), placeholders: foreign::Placeholders::default(), warnings };
+        broker.learn_leaks()?;
+        Ok(broker)
+    }
+
+    /// The values given to the agent in place of secrets: wherever they stand, they are none.
+    #[must_use]
+    pub fn with_placeholders<'a>(mut self, values: impl IntoIterator<Item = &'a str>) -> Self {
+        self.know_placeholders(values);
+        self
+    }
+
+    /// As [`Broker::with_placeholders`], for a broker that has a place already.
+    pub fn know_placeholders<'a>(&mut self, values: impl IntoIterator<Item = &'a str>) {
+        self.placeholders = foreign::Placeholders::new(values);
+    }
+
+    /// What is not wrong, but should be known: a secret that is short.
+    #[must_use]
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+
+    /// The kind of each configured credential, by name.
+    pub fn kinds(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        self.credentials.iter().map(|(name, c)| (&**name, c.issuer().kind()))
+    }
+
+    /// The credential for a call: the grant's, else the workflow's, else the provider's. None when
+    /// the operation takes none, or nobody configured the provider's.
+    ///
+    /// # Errors
+    /// `credential_unavailable` when a grant or workflow names one that is not configured or may
+    /// not go to this destination: it is never replaced by another.
+    pub fn choose(
+        &self,
+        grant: Option<&str>,
+        workflow: Option<&str>,
+        provider: Option<&str>,
+        to: &Destination,
+        operation: &Operation,
+    ) -> Result<Option<Choice>, Refusal> {
+        if !operation.takes_credential {
+            return Ok(None);
+        }
+        if let Some((name, by)) = grant.map(|n| (n, "grant")).or_else(|| workflow.map(|n| (n, "workflow"))) {
+            return self.named(name, by, to).map(Some);
+        }
+        let found = provider.and_then(|name| self.credentials.get(name));
+        Ok(found.filter(|c| goes_to(c, to).is_ok()).map(|c| Choice(c.clone())))
+    }
+
+    fn named(&self, name: &str, by: &str, to: &Destination) -> Result<Choice, Refusal> {
+        let unavailable = |detail: String| Refusal::new(Reason::CredentialUnavailable, detail);
+        let Some(credential) = self.credentials.get(name) else {
+            let near = nearest(name, self.credentials.keys().map(|k| &**k));
+            let hint = near.map(|n| format!("; did the {by} mean `{n}`?")).unwrap_or_default();
+            return Err(unavailable(format!("the {by} names the credential `{name}`, which is not configured{hint}")));
+        };
+        match goes_to(credential, to) {
+            Ok(()) => Ok(Choice(credential.clone())),
+            Err(why) => Err(unavailable(format!("the {by} names the credential `{name}`, which {why}"))),
+        }
+    }
+
+    /// The lease for a permitted call. None in `observe`, where nothing is injected.
+    ///
+    /// # Errors
+    /// When the task is over, or the issuer gives none.
+    pub async fn lease(
+        &self,
+        permit: &Permit,
+        choice: &Choice,
+        head: &Head,
+        intents: &[Intent],
+        now: Instant,
+    ) -> Result<Option<Lease>, Refusal> {
+        if permit.mode() == Mode::Observe {
+            return Ok(None);
+        }
+        lease_for(choice, Request { task: permit.task(), head, intents, now }).await.map(Some)
+    }
+
+    /// Judges what of a request is a credential although no credential field carries it, and
+    /// whether it holds a configured secret, which then has leaked. `choice` is what the call gets.
+    ///
+    /// # Errors
+    /// `foreign_credential`, naming the place and never the value.
+    pub fn foreign(&self, head: &Head, body: &Body, choice: Option<&Choice>) -> Result<(), Refusal> {
+        let query = choice.and_then(|c| c.0.query_name());
+        let own = choice.is_some_and(Choice::is_own);
+        foreign::judge(head, body, &foreign::Known { placeholders: &self.placeholders, leaks: self.leaks.load().as_deref(), query, own })
+    }
+
+    /// Whether `value` holds a configured secret in any form. A secret so short that it stands in
+    /// ordinary text must be the whole of it.
+    #[must_use]
+    pub fn holds_secret(&self, value: &[u8]) -> bool {
+        let holds = |secret: &str| match secret.len() {
+            0..8 => value == secret.as_bytes(),
+            _ => memchr::memmem::find(value, secret.as_bytes()).is_some(),
+        };
+        let raw = self.credentials.values().any(|c| match &c.kind {
+            Kind::Static(fixed) => fixed.with_value(holds),
+            Kind::Own(_) => false,
+        });
+        raw || self.leaks.load().as_ref().is_some_and(|l| l.finds(value))
+    }
+
+    /// Whether `remit run` keeps a variable from its child: by its name, because its value holds a
+    /// configured secret, or because it has the format of a well-known one.
+    #[must_use]
+    pub fn keeps_from_child(&self, name: &str, value: &[u8]) -> bool {
+        is_credential_name(name) || self.holds_secret(value) || is_secret_value(value)
+    }
+
+    /// Reads the secret files that changed. What cannot be read keeps its old value and is
+    /// returned as a problem. Blocks on the file system: not for the path of a call.
+    pub fn refresh(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut changed = false;
+        for credential in self.credentials.values() {
+            let Kind::Static(fixed) = &credential.kind else { continue };
+            match fixed.refresh() {
+                Ok(new) => changed |= new,
+                Err(problem) => problems.push(problem.key(format!("credentials.{}", credential.name))),
+            }
+        }
+        if changed && let Err(more) = self.learn_leaks() {
+            problems.extend(more.0);
+        }
+        problems
+    }
+
+    /// Looks at the secret files every second until the broker is gone; `report` gets each problem
+    /// once, until it changes. Needs a tokio runtime.
+    pub fn watch(self: &Arc<Self>, report: impl Fn(&Problem) + Send + 'static) {
+        if !self.credentials.values().any(|c| matches!(&c.kind, Kind::Static(f) if f.is_file())) {
+            return;
+        }
+        let broker = Arc::downgrade(self);
+        tokio::spawn(watch(broker, report));
+    }
+
+    fn learn_leaks(&self) -> Result<(), Problems> {
+        let mut values = Vec::new();
+        for credential in self.credentials.values() {
+            if let Kind::Static(fixed) = &credential.kind {
+                fixed.with_value(|v| {
+                    if v.len() >= SHORT {
+                        values.push(crate::secret::Secret::new(v.as_bytes().to_vec()));
+                    }
+                });
+            }
+        }
+        let scrubber = Scrubber::new(values.iter().map(|v| v.expose().as_slice()))
+            .map_err(|_| Problem::new("the configured secrets are too long to be searched for"))?;
+        self.leaks.store((!values.is_empty()).then(|| Arc::new(scrubber)));
+        Ok(())
+    }
+}
+
+async fn watch(broker: Weak<Broker>, report: impl Fn(&Problem)) {
+    let mut known: Vec<Problem> = Vec::new();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(broker) = broker.upgrade() else { return };
+        let Ok(problems) = tokio::task::spawn_blocking(move || broker.refresh()).await else { return };
+        problems.iter().filter(|p| !known.contains(p)).for_each(&report);
+        known = problems;
+    }
+}
+
+async fn lease_for(choice: &Choice, request: Request<'_>) -> Result<Lease, Refusal> {
+    still_on(request.task, request.now)?;
+    if let Some(lease) = choice.0.issuer().at_hand(&request) {
+        return Ok(lease);
+    }
+    let issuer = choice.0.issuer();
+    let lease = issuer.issue(request).await?;
+    if let Err(over) = still_on(request.task, Instant::now()) {
+        // One that arrives after the end is given back unused.
+        let _ = issuer.revoke(&lease).await;
+        return Err(over);
+    }
+    Ok(lease)
+}
+
+fn still_on(task: &Task, now: Instant) -> Result<(), Refusal> {
+    match task.over(now) {
+        None => Ok(()),
+        Some(reason) => Err(Refusal::new(reason, format!("no credential is given to {}, which is over", task.id))),
+    }
+}
+
+/// Whether a credential may go to a destination, or why not.
+fn goes_to(credential: &Credential, to: &Destination) -> Result<(), String> {
+    if !credential.hosts.contains(&to.host) {
+        let hosts: Vec<&str> = credential.hosts.iter().map(Host::as_str).collect();
+        return Err(format!("goes only to {}, not to {}", hosts.join(", "), to.host));
+    }
+    let loopback = to.host.as_str() == "localhost" || to.host.ip().is_some_and(|ip| ip.is_loopback());
+    if to.scheme == Scheme::Http && !loopback {
+        return Err(format!("is not sent to {} over plain http; use https", to.host));
+    }
+    Ok(())
+}
+
+fn credential(spec: &CredentialSpec, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Credential, Problem> {
+    if spec.hosts.is_empty() {
+        return Err(Problem::new("a credential without hosts goes nowhere").key("hosts").help("list the exact hosts it may go to"));
+    }
+    let kind = match &spec.kind {
+        CredentialKind::Static { secret, inject } => {
+            let built = Fixed::new(spec.name.clone(), secret.clone(), inject.clone(), env);
+            Kind::Static(built.map_err(|p| if p.key.is_some() { p } else { p.key(secret_key(secret)) })?)
+        }
+        CredentialKind::Own => Kind::Own(Own::new(spec.name.clone())),
+    };
+    Ok(Credential { name: spec.name.clone(), hosts: spec.hosts.clone(), kind })
+}
+
+fn secret_key(source: &SecretSource) -> &'static str {
+    match source {
+        SecretSource::Env(_) => "secret.env",
+        SecretSource::File(_) => "secret.file",
+    }
+}
+
+fn warn_if_short(credential: &Credential) -> Option<Problem> {
+    let Kind::Static(fixed) = &credential.kind else { return None };
+    let length = fixed.with_value(str::len);
+    (length < SHORT).then(|| {
+        Problem::new(format!(
+            "the secret has {length} bytes; one under {SHORT} can be guessed from what is scrubbed, and is not searched for in requests"
+        ))
+        .key(format!("credentials.{}", credential.name))
+        .help("use a longer one")
+    })
+}
+
+fn placed(problem: Problem, spec: &CredentialSpec) -> Problem {
+    if spec.place.file.as_os_str().is_empty() {
+        return problem;
+    }
+    problem.at(spec.place.file.clone(), (spec.place.line > 0).then_some(spec.place.line))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! The registry as policies look it up.
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    call::Effect,
+    config::{GrantSpec, OnDrift, RegistrySpec, WorkflowSpec},
+};
+
+/// What stands at `data.remit`, indexed so that a decision costs the same with 10 agents and 10,000.
+///
+/// ```json
+/// {"agents": {"triage-bot": {"workflows": ["triage-issues"], "on_drift": "record"}},
+///  "workflows": {"triage-issues": {
+///    "exact": {"github.issues.add-labels": {"write": [1], "read": [1], …}},
+///    "cover": {"read": [0]},
+///    "grants": [
+///      {"name": "grant 1", "key": "triage-issues/1", "prefixes": ["github."],
+///       "where": [{"param": "repo", "any": ["web"], "prefixes": ["docs-"], "wanted": "web or docs-*"}]},
+///      {"name": "grant 2", "key": "triage-issues/2", "prefixes": [], "where": [],
+///       "limit": {"max": 20, "window": "task"}, "approval": {"by": […]}, "credential": "github"}]}}}
+/// ```
+///
+/// `exact`: intent → effect → the grants that name the intent. `cover`: effect → the grants that
+/// cover intents by a prefix (`""` for a grant by effect alone). Both hold places in `grants`, in
+/// file order. A window is `"task"` or seconds. A number or boolean in `where` also matches its
+/// text, since path and query give text.
+#[must_use]
+pub fn registry_data(registry: &RegistrySpec) -> Value {
+    let agents: Map<String, Value> = registry
+        .agents
+        .iter()
+        .map(|agent| {
+            let on_drift = match agent.on_drift {
+                OnDrift::Record => "record",
+                OnDrift::ReadOnly => "read_only",
+                OnDrift::Deny => "deny",
+            };
+            let workflows: Vec<&str> = agent.workflows.iter().map(|w| &**w).collect();
+            (agent.id.to_string(), json!({"workflows": workflows, "on_drift": on_drift}))
+        })
+        .collect();
+    let workflows: Map<String, Value> = registry.workflows.iter().map(|w| (w.id.to_string(), workflow(w))).collect();
+    json!({"agents": agents, "workflows": workflows})
+}
+
+/// The parameters that `where` constraints name.
+pub(super) fn wheres(data: &Value) -> std::collections::BTreeSet<Box<str>> {
+    let workflows = data.get("workflows").and_then(Value::as_object).into_iter().flat_map(Map::values);
+    let lists = |of: &Value, name: &str| of.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+    workflows
+        .flat_map(|w| lists(w, "grants"))
+        .flat_map(|g| lists(&g, "where"))
+        .filter_map(|c| c.get("param").and_then(Value::as_str).map(Box::from))
+        .collect()
+}
+
+fn workflow(workflow: &WorkflowSpec) -> Value {
+    let (mut exact, mut cover) = (Map::new(), Map::new());
+    for (place, grant) in workflow.grants.iter().enumerate() {
+        for effect in effects(grant) {
+            for intent in grant.intents.iter().filter(|i| !i.ends_with('*')) {
+                let by_effect = exact.entry(&**intent).or_insert_with(|| json!({}));
+                push(by_effect.as_object_mut(), effect, place);
+            }
+            if !prefixes(grant).is_empty() {
+                push(Some(&mut cover), effect, place);
+            }
+        }
+    }
+    let grants: Vec<Value> = workflow.grants.iter().enumerate().map(|(place, g)| grant(workflow, place, g)).collect();
+    json!({"exact": exact, "cover": cover, "grants": grants})
+}
+
+/// The effects a grant is for: all, when it lists none.
+fn effects(grant: &GrantSpec) -> Vec<Effect> {
+    if grant.effects.is_empty() { Effect::ALL.to_vec() } else { grant.effects.clone() }
+}
+
+fn prefixes(grant: &GrantSpec) -> Vec<&str> {
+    if grant.intents.is_empty() && !grant.effects.is_empty() {
+        return vec![""];
+    }
+    grant.intents.iter().filter_map(|i| i.strip_suffix('*')).collect()
+}
+
+fn push(lists: Option<&mut Map<String, Value>>, effect: Effect, place: usize) {
+    let list = lists.map(|l| l.entry(effect.as_str()).or_insert_with(|| json!([])));
+    if let Some(places) = list.and_then(Value::as_array_mut)
+        && places.last() != Some(&json!(place))
+    {
+        places.push(json!(place));
+    }
+}
+
+fn grant(workflow: &WorkflowSpec, place: usize, grant: &GrantSpec) -> Value {
+    let number = place + 1;
+    let mut fields = Map::new();
+    fields.insert("name".to_owned(), json!(format!("grant {number}")));
+    fields.insert("key".to_owned(), json!(format!("{}/{number}", workflow.id)));
+    fields.insert("prefixes".to_owned(), json!(prefixes(grant)));
+    let wheres: Vec<Value> = grant.constraints.iter().map(|(param, values)| constraint(param, values)).collect();
+    fields.insert("where".to_owned(), json!(wheres));
+    if let Some(limit) = &grant.limit {
+        let window = limit.per.map_or_else(|| json!("task"), |per| json!(per.as_secs().max(1)));
+        fields.insert("limit".to_owned(), json!({"max": limit.calls, "window": window}));
+    }
+    if let Some(approval) = &grant.approval {
+        fields.insert("approval".to_owned(), approval.clone());
+    }
+    if let Some(credential) = grant.credential.as_ref().or(workflow.credential.as_ref()) {
+        fields.insert("credential".to_owned(), json!(&**credential));
+    }
+    Value::Object(fields)
+}
+
+fn constraint(param: &str, values: &[Value]) -> Value {
+    let (mut any, mut prefixes, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
+    for value in values {
+        match value {
+            Value::String(text) => {
+                wanted.push(text.clone());
+                match text.strip_suffix('*') {
+                    Some(prefix) => prefixes.push(prefix),
+                    None => any.push(value.clone()),
+                }
+            }
+            Value::Number(_) | Value::Bool(_) => {
+                wanted.push(value.to_string());
+                any.extend([value.clone(), json!(value.to_string())]);
+            }
+            other => {
+                wanted.push(other.to_string());
+                any.push(other.clone());
+            }
+        }
+    }
+    json!({"param": param, "any": any, "prefixes": prefixes, "wanted": wanted.join(" or ")})
+}

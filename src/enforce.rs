@@ -1,0 +1,66 @@
+//! The route: one call through the rooms, in order.
+//!
+//! identify → understand → decide → reserve limits → lease → record → recheck → send → outcome.
+//! Every way out leaves a record: a step that refuses hands the call to `turn`, which writes the
+//! decision; an answer carries the call's account to its last byte.
+
+mod accept;
+mod answer;
+mod house;
+mod read;
+mod step;
+mod tunnel;
+mod turn;
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+pub use answer::Answer;
+pub use house::{House, Parts, Rules};
+
+use crate::{
+    call::{Account, DecisionId},
+    clock::{self, Moment},
+    listen::Door,
+};
+
+use step::Delivered;
+use turn::{Asked, Turned};
+
+impl House {
+    /// Answers one call: with what upstream said, or with the refusal where the walk stopped.
+    pub(crate) async fn walk(&self, door: Arc<Door>, mut request: Request<Incoming>, clear: bool) -> Response<Answer> {
+        let now = Moment::now();
+        let rules = self.rules();
+        let account = Account::open(DecisionId::new(clock::unix_ms()), now.instant, self.recorder());
+        let asked = Asked::of(&request);
+        let switch = asked.upgrade.then(|| hyper::upgrade::on(&mut request));
+        match self.route(&rules, &door, request, clear, account, now).await {
+            Ok(delivered) => self.deliver(delivered, switch, &asked, now).await,
+            Err(turned) => self.refuse(turned, &asked),
+        }
+    }
+
+    /// The rooms in order, up to the head of upstream's answer.
+    async fn route(
+        &self,
+        rules: &Arc<Rules>,
+        door: &Door,
+        request: Request<Incoming>,
+        clear: bool,
+        account: Account,
+        now: Moment,
+    ) -> Result<Delivered, Box<Turned>> {
+        let (accepted, body) = self.accept(rules, door, request, clear, account).await?;
+        let identified = self.identify(rules, door, accepted, now).await?;
+        let understood = self.understand(rules, identified, body).await?;
+        let (permitted, choice) = self.decide(rules, understood, now).await?;
+        let (permitted, reservation) = self.reserve(rules, permitted, now).await?;
+        let armed = self.arm(rules, permitted, choice, now).await?;
+        let armed = self.record(rules, armed, now).await?;
+        let armed = self.recheck(armed)?;
+        self.send(rules, armed, reservation).await
+    }
+}

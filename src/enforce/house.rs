@@ -1,0 +1,125 @@
+use std::{fmt, sync::Arc};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
+
+use crate::{
+    audit::Audit,
+    authority::{Registry, Tasks},
+    call::Recorder,
+    config::Config,
+    credential::Broker,
+    decide::Decider,
+    forward::Forward,
+    intent::Catalog,
+    metrics::Metrics,
+    tls::Terminator,
+};
+
+/// What the files say: replaced whole when they change. A call keeps the rules it began with.
+#[derive(Debug)]
+pub struct Rules {
+    pub config: Config,
+    pub registry: Arc<Registry>,
+    pub catalog: Catalog,
+    pub decider: Decider,
+    pub broker: Arc<Broker>,
+    pub forward: Forward,
+}
+
+/// What lives as long as the process.
+#[derive(Debug)]
+pub struct Parts {
+    pub rules: Rules,
+    pub tasks: Arc<Tasks>,
+    pub audit: Arc<Audit>,
+    pub metrics: Arc<Metrics>,
+    pub terminator: Terminator,
+}
+
+/// All rooms together. Cheap to clone.
+#[derive(Clone)]
+pub struct House(Arc<Inner>);
+
+struct Inner {
+    rules: ArcSwap<Rules>,
+    /// The registry of the rules in force, for who asks for nothing else.
+    registry: Arc<ArcSwap<Registry>>,
+    tasks: Arc<Tasks>,
+    audit: Arc<Audit>,
+    recorder: Arc<dyn Recorder>,
+    metrics: Arc<Metrics>,
+    terminator: Terminator,
+    /// KiB of bodies that may be read whole at one time, over all calls.
+    bodies: Arc<Semaphore>,
+}
+
+impl House {
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts { rules, tasks, audit, metrics, terminator } = parts;
+        let kib = usize::try_from(rules.config.limits.body_total >> 10).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        Self(Arc::new(Inner {
+            recorder: audit.clone(),
+            registry: Arc::new(ArcSwap::new(rules.registry.clone())),
+            rules: ArcSwap::from_pointee(rules),
+            tasks,
+            audit,
+            metrics,
+            terminator,
+            bodies: Arc::new(Semaphore::new(kib)),
+        }))
+    }
+
+    /// The rules in force.
+    #[must_use]
+    pub fn rules(&self) -> Arc<Rules> {
+        self.0.rules.load_full()
+    }
+
+    /// Puts new rules in force, for calls that begin from now on.
+    pub fn replace(&self, rules: Rules) {
+        self.0.registry.store(rules.registry.clone());
+        self.0.rules.store(Arc::new(rules));
+    }
+
+    /// The registry in force; follows reloads.
+    #[must_use]
+    pub fn registry(&self) -> &Arc<ArcSwap<Registry>> {
+        &self.0.registry
+    }
+
+    #[must_use]
+    pub fn tasks(&self) -> &Arc<Tasks> {
+        &self.0.tasks
+    }
+
+    #[must_use]
+    pub fn audit(&self) -> &Arc<Audit> {
+        &self.0.audit
+    }
+
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
+    }
+
+    #[must_use]
+    pub fn terminator(&self) -> &Terminator {
+        &self.0.terminator
+    }
+
+    pub(super) fn recorder(&self) -> Arc<dyn Recorder> {
+        self.0.recorder.clone()
+    }
+
+    pub(super) fn bodies(&self) -> &Arc<Semaphore> {
+        &self.0.bodies
+    }
+}
+
+impl fmt::Debug for House {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("House")
+    }
+}

@@ -1,0 +1,243 @@
+use std::{sync::Arc, time::Instant};
+
+use http::Request;
+use hyper::body::{Body as _, Incoming};
+
+use crate::{
+    audit::DecisionRecord,
+    authority::Reservation,
+    call::{Accepted, Account, Armed, Body, Decision, Identified, Lease, Mode, Operation, Permitted, Task, Understood, Verdict},
+    clock::Moment,
+    credential::{Choice, ask_readable},
+    decide::Judged,
+    forward::Reply,
+    identify::{self, Arrival},
+    intent::{Class, Need},
+    listen::Door,
+    refusal::{Reason, Refusal},
+};
+
+use super::{
+    House, Rules, accept, read,
+    turn::{At, Brief, Turned},
+};
+
+type Step<T> = Result<T, Box<Turned>>;
+
+/// An answer from upstream, and what the call still owns.
+pub(super) struct Delivered {
+    pub(super) account: Account,
+    pub(super) lease: Option<Lease>,
+    pub(super) reply: Reply,
+    pub(super) brief: Brief,
+    pub(super) task: Arc<Task>,
+    /// When the call was sent, and how long upstream took to the head of its answer.
+    pub(super) sent: Instant,
+    pub(super) answered: Instant,
+}
+
+impl House {
+    /// A request with one reading.
+    pub(super) async fn accept(
+        &self,
+        rules: &Rules,
+        door: &Door,
+        request: Request<Incoming>,
+        clear: bool,
+        account: Account,
+    ) -> Step<(Accepted, Incoming)> {
+        let (parts, body) = request.into_parts();
+        let method = parts.method.clone();
+        match accept::head(door, parts, clear) {
+            Ok(head) => Ok((Accepted::new(head, account), body)),
+            Err(refused) => {
+                let (to, refusal) = *refused;
+                Err(self.turn(rules, door, At::Raw { account, method, to }, refusal).await)
+            }
+        }
+    }
+
+    /// Who calls, and for whom.
+    pub(super) async fn identify(&self, rules: &Rules, door: &Door, accepted: Accepted, now: Moment) -> Step<Identified> {
+        let arrival = self.arrival(rules, door, door.inside.as_ref().and_then(|i| i.claim.as_ref()));
+        match identify::identify(&arrival, accepted.head(), self.tasks(), &rules.registry, rules.config.ambient.as_ref(), now) {
+            Ok(caller) => Ok(accepted.identified(caller)),
+            Err(refusal) => Err(self.turn(rules, door, At::Accepted(accepted), refusal).await),
+        }
+    }
+
+    pub(super) fn arrival<'a>(&self, rules: &Rules, door: &'a Door, claim: Option<&'a http::HeaderValue>) -> Arrival<'a> {
+        let narrowed = rules.config.ambient.as_ref().is_some_and(|a| !a.uid.is_empty());
+        let peer_uid = if narrowed { *door.peer_uid.get_or_init(|| identify::socket_owner(door.local, door.peer)) } else { None };
+        Arrival { listener: door.listener, peer: door.peer, proxy_authorization: claim, peer_uid, seen: Some(&door.seen) }
+    }
+
+    /// What is asked for; reads the body where the operation is judged by it.
+    pub(super) async fn understand(&self, rules: &Rules, identified: Identified, body: Incoming) -> Step<Understood> {
+        match self.reading(rules, &identified, body).await {
+            Ok((reading, body)) => {
+                let understood = identified.understood(reading.intents, reading.provider, body);
+                match refuse_upgrade(&understood) {
+                    None => Ok(understood),
+                    Some(refusal) => Err(self.turn_known(rules, At::Understood(understood, None), refusal).await),
+                }
+            }
+            Err(refusal) => Err(self.turn_known(rules, At::Identified(identified), refusal).await),
+        }
+    }
+
+    async fn reading(&self, rules: &Rules, identified: &Identified, body: Incoming) -> Result<(crate::intent::Reading, Body), Refusal> {
+        let head = identified.head();
+        let found = rules.catalog.find(head)?;
+        let limits = &rules.config.limits;
+        let limit = match found.need() {
+            Need::Nothing => {
+                let reading = found.read(head, None)?;
+                return Ok((reading, if body.is_end_stream() { Body::Empty } else { Body::Stream(body) }));
+            }
+            Need::Whole { limit: Class::Default } => limits.body_default,
+            Need::Whole { limit: Class::Llm } => limits.body_llm,
+        };
+        let read = read::whole(body, &head.headers, limit, self.bodies(), rules.config.timeouts.idle).await?;
+        let reading = found.read(head, Some(&read.bytes))?;
+        Ok((reading, Body::whole(read.bytes)))
+    }
+
+    /// Whether that is within the task's remit now, and with which credential.
+    pub(super) async fn decide(&self, rules: &Rules, understood: Understood, now: Moment) -> Step<(Permitted, Option<Choice>)> {
+        let began = Instant::now();
+        let Judged { decision, cached, pass } = rules.decider.judge(&understood, now.instant);
+        self.metrics().decided(cached, began.elapsed());
+        if cached { &self.metrics().cache_hits } else { &self.metrics().cache_misses }.inc();
+        let chosen = pass.and_then(|permit| {
+            // Observed calls go as they came: nothing of theirs is replaced or foreign.
+            if permit.mode() == Mode::Observe { Ok((permit, None)) } else { Ok((permit, choose(rules, &understood, &decision)?)) }
+        });
+        match chosen {
+            Ok((permit, Some(choice))) if choice.is_own() => {
+                Ok((understood.permitted(decision, cached, permit.with_own_login()), Some(choice)))
+            }
+            Ok((permit, choice)) => Ok((understood.permitted(decision, cached, permit), choice)),
+            Err(refusal) => Err(self.turn_known(rules, At::Understood(understood, Some((decision, cached))), refusal).await),
+        }
+    }
+
+    /// Takes from the limits that the decision set.
+    pub(super) async fn reserve(&self, rules: &Rules, permitted: Permitted, now: Moment) -> Step<(Permitted, Reservation)> {
+        // What is only observed spends nothing.
+        let limits = if permitted.permit().mode() == Mode::Observe { &[] } else { &permitted.decision().limits[..] };
+        match self.tasks().reserve(permitted.permit().task(), limits, now.instant) {
+            Ok(reservation) => Ok((permitted, reservation)),
+            Err(refusal) => Err(self.turn_known(rules, At::Permitted(permitted), refusal).await),
+        }
+    }
+
+    /// The lease of the chosen credential.
+    pub(super) async fn arm(&self, rules: &Rules, permitted: Permitted, choice: Option<Choice>, now: Moment) -> Step<Armed> {
+        let Some(choice) = choice else { return Ok(permitted.armed(None)) };
+        let understood = permitted.understood();
+        let began = Instant::now();
+        let lease = rules.broker.lease(permitted.permit(), &choice, understood.head(), understood.intents(), now.instant).await;
+        self.metrics().lease_issued(choice.kind(), began.elapsed());
+        match lease {
+            Ok(lease) => Ok(permitted.armed(lease)),
+            Err(refusal) => Err(self.turn_known(rules, At::Permitted(permitted), refusal).await),
+        }
+    }
+
+    /// On the record before it leaves (law 4).
+    pub(super) async fn record(&self, rules: &Rules, armed: Armed, now: Moment) -> Step<Armed> {
+        let permitted = armed.permitted();
+        let understood = permitted.understood();
+        let decision = permitted.decision();
+        let record = DecisionRecord {
+            id: armed.permitted().understood().id(),
+            time: now.utc,
+            traceparent: understood.head().headers.get("traceparent").and_then(|v| v.to_str().ok()),
+            mode: permitted.permit().mode(),
+            listener: understood.caller().listener,
+            caller: Some(understood.caller()),
+            method: Some(&understood.head().method),
+            to: Some(understood.to()),
+            path: Some(&understood.head().path),
+            intents: understood.intents(),
+            verdict: decision.verdict,
+            code: decision.code,
+            reasons: &decision.reasons,
+            approval: decision.approval.as_ref(),
+            revision: rules.decider.revision(),
+            cached: permitted.cached(),
+            lease: armed.lease(),
+            scope: decision.scope.as_ref(),
+            own_login: permitted.permit().passes_own_login(),
+        };
+        match self.audit().decision(&record, self.audit().durability_of(understood.intents())).await {
+            Ok(()) => {
+                self.count(understood.intents(), decision.verdict, decision.code);
+                Ok(armed)
+            }
+            // The log that failed cannot take the refusal either; the outcome waits in memory.
+            Err(refusal) => Err(Turned::unrecorded(At::Armed(armed), refusal)),
+        }
+    }
+
+    /// The task may have ended, or been labelled anew, while the call waited.
+    pub(super) fn recheck(&self, armed: Armed) -> Step<Armed> {
+        match armed.permitted().permit().void(Instant::now()) {
+            None => Ok(armed),
+            Some(reason) => {
+                Err(Turned::unrecorded(At::Armed(armed), Refusal::new(reason, "the task changed while the call was being prepared")))
+            }
+        }
+    }
+
+    /// Sends it; an answer labels the task before its first byte reaches the agent.
+    pub(super) async fn send(&self, rules: &Rules, armed: Armed, reservation: Reservation) -> Step<Delivered> {
+        let brief = Brief::of(armed.permitted().understood());
+        let task = armed.permitted().permit().task().clone();
+        let decision = armed.permitted().decision().clone();
+        let began = Instant::now();
+        let sent = rules.forward.send(armed, ask_readable).await;
+        if sent.left {
+            reservation.commit()
+        } else {
+            reservation.cancel()
+        }
+        match sent.reply {
+            Ok(reply) => {
+                if !decision.labels.is_empty() {
+                    task.labels.add(&decision.labels);
+                }
+                Ok(Delivered { account: sent.account, lease: sent.lease, reply, brief, task, sent: began, answered: Instant::now() })
+            }
+            Err(refusal) => Err(Box::new(Turned { account: sent.account, brief, refusal })),
+        }
+    }
+
+    pub(super) fn count(&self, intents: &[crate::call::Intent], verdict: Verdict, reason: Option<Reason>) {
+        for intent in intents {
+            self.metrics().call(Some(&intent.operation.provider.id), Some(intent.operation.effect), verdict, reason);
+        }
+    }
+}
+
+/// The credential for a call, and that the request carries no other.
+fn choose(rules: &Rules, understood: &Understood, decision: &Decision) -> Result<Option<Choice>, Refusal> {
+    let operation: &Operation = match understood.intents().first() {
+        Some(intent) => &intent.operation,
+        None => return Err(Refusal::new(Reason::UnknownOperation, "the request asks for nothing")),
+    };
+    let workflow = rules.registry.workflow(&understood.caller().task.workflow).and_then(|w| w.credential.as_deref());
+    let provider = operation.provider.credential.as_deref();
+    let choice = rules.broker.choose(decision.credential.as_deref(), workflow, provider, understood.to(), operation)?;
+    rules.broker.foreign(understood.head(), understood.body(), choice.as_ref())?;
+    Ok(choice)
+}
+
+/// An upgrade turns a call into a stream that nobody judges, so the operation must declare it.
+fn refuse_upgrade(understood: &Understood) -> Option<Refusal> {
+    let protocol = understood.head().upgrade.as_deref()?;
+    let declared = |o: &Operation| o.upgrades.iter().any(|u| **u == *protocol);
+    let undeclared = understood.intents().iter().find(|i| !declared(&i.operation))?;
+    Some(Refusal::new(Reason::UnknownOperation, format!("{} does not declare an upgrade to {protocol:?}", undeclared.id())))
+}

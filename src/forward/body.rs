@@ -1,0 +1,261 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::{call::Body, refusal::Reason};
+
+use super::pool::{H1, Site};
+
+/// A wait for the end of the task, which every byte of its calls races against.
+pub(super) type Ended = Pin<Box<WaitForCancellationFutureOwned>>;
+
+/// Why a body stopped before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Cut {
+    /// The task ended while the body was open.
+    #[error("the task has ended")]
+    TaskEnded,
+    /// No byte came for as long as `timeouts.idle`.
+    #[error("no byte came for {0:?}")]
+    Idle(Duration),
+    #[error("{0}")]
+    Agent(#[from] crate::call::BodyError),
+    #[error("upstream: {0}")]
+    Upstream(#[from] hyper::Error),
+}
+
+impl Cut {
+    /// The reason for the record, where it is Remit's doing or upstream's.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::TaskEnded => Some(Reason::TaskEnded),
+            Self::Idle(_) => Some(Reason::UpstreamTimeout),
+            Self::Upstream(_) => Some(Reason::UpstreamUnreachable),
+            Self::Agent(_) => None,
+        }
+    }
+}
+
+/// What is counted of a request body while it streams.
+#[derive(Debug, Default)]
+pub struct Progress {
+    pub bytes: AtomicU64,
+    pub sha256: OnceLock<[u8; 32]>,
+}
+
+/// The request body on its way out.
+pub(super) enum Outbound {
+    /// Judged whole, or empty.
+    Ready(Body),
+    Streaming(Box<Streaming>),
+}
+
+pub(super) struct Streaming {
+    body: Body,
+    ended: Ended,
+    progress: Arc<Progress>,
+    hash: Option<ring::digest::Context>,
+}
+
+impl Outbound {
+    pub(super) fn new(body: Body, ended: impl FnOnce() -> Ended) -> (Self, Option<Arc<Progress>>) {
+        if !matches!(body, Body::Stream(_)) {
+            return (Self::Ready(body), None);
+        }
+        let progress = Arc::new(Progress::default());
+        let hash = Some(ring::digest::Context::new(&ring::digest::SHA256));
+        let streaming = Streaming { body, ended: ended(), progress: progress.clone(), hash };
+        (Self::Streaming(Box::new(streaming)), Some(progress))
+    }
+}
+
+impl Streaming {
+    fn finish(&mut self) {
+        if let Some(hash) = self.hash.take()
+            && let Ok(digest) = hash.finish().as_ref().try_into()
+        {
+            let _ = self.progress.sha256.set(digest);
+        }
+    }
+}
+
+impl HttpBody for Outbound {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let streaming = match self.get_mut() {
+            Self::Ready(body) => return Pin::new(body).poll_frame(cx).map_err(Cut::Agent),
+            Self::Streaming(streaming) => &mut **streaming,
+        };
+        if streaming.ended.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(Cut::TaskEnded)));
+        }
+        let frame = Pin::new(&mut streaming.body).poll_frame(cx).map_err(Cut::Agent);
+        match &frame {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    streaming.progress.bytes.fetch_add(data.remaining() as u64, Ordering::Relaxed);
+                    if let Some(hash) = &mut streaming.hash {
+                        hash.update(data);
+                    }
+                }
+                if streaming.body.is_end_stream() {
+                    streaming.finish();
+                }
+            }
+            Poll::Ready(None) => streaming.finish(),
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Ready(body) => body.is_end_stream(),
+            Self::Streaming(streaming) => streaming.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Ready(body) => body.size_hint(),
+            Self::Streaming(streaming) => streaming.body.size_hint(),
+        }
+    }
+}
+
+/// Upstream's answer on its way to the agent. Cut when the task ends, or stays silent too long.
+pub struct Upstream {
+    source: Source,
+    ended: Ended,
+    idle: Idle,
+}
+
+enum Source {
+    /// The call drives its connection, and gives it back when the answer is over.
+    H1 {
+        incoming: Incoming,
+        h1: Option<Box<H1>>,
+        site: Arc<Site>,
+        reusable: bool,
+    },
+    H2(Incoming),
+}
+
+/// A deadline that is looked at only when nothing comes.
+struct Idle {
+    limit: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Upstream {
+    pub(super) fn h1(incoming: Incoming, h1: Box<H1>, site: Arc<Site>, reusable: bool, ended: Ended, idle: Duration) -> Self {
+        Self::new(Source::H1 { incoming, h1: Some(h1), site, reusable }, ended, idle)
+    }
+
+    pub(super) fn h2(incoming: Incoming, ended: Ended, idle: Duration) -> Self {
+        Self::new(Source::H2(incoming), ended, idle)
+    }
+
+    fn new(source: Source, ended: Ended, idle: Duration) -> Self {
+        Self { source, ended, idle: Idle { limit: idle, timer: None } }
+    }
+}
+
+impl Source {
+    fn incoming(&self) -> &Incoming {
+        match self {
+            Self::H1 { incoming, .. } | Self::H2(incoming) => incoming,
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self {
+            Self::H2(incoming) => Pin::new(incoming).poll_frame(cx),
+            Self::H1 { incoming, h1, .. } => {
+                // First what is already there, then what the connection can bring.
+                let frame = Pin::new(&mut *incoming).poll_frame(cx);
+                let frame = match (frame, h1.as_mut()) {
+                    (Poll::Pending, Some(connection)) => {
+                        if connection.drive(cx).is_ready() {
+                            *h1 = None;
+                        }
+                        Pin::new(&mut *incoming).poll_frame(cx)
+                    }
+                    (frame, _) => frame,
+                };
+                if matches!(frame, Poll::Ready(None)) || incoming.is_end_stream() {
+                    self.give_back(cx);
+                }
+                frame
+            }
+        }
+    }
+
+    fn give_back(&mut self, cx: &mut Context<'_>) {
+        if let Self::H1 { h1, site, reusable, .. } = self
+            && let Some(mut connection) = h1.take()
+            && *reusable
+            && connection.is_done(cx)
+        {
+            site.keep(*connection);
+        }
+    }
+}
+
+impl HttpBody for Upstream {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let this = self.get_mut();
+        if this.ended.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(Cut::TaskEnded)));
+        }
+        match this.source.poll_frame(cx) {
+            Poll::Ready(frame) => {
+                this.idle.timer = None;
+                Poll::Ready(frame.map(|f| f.map_err(Cut::Upstream)))
+            }
+            Poll::Pending => this.idle.poll(cx).map(|()| Some(Err(Cut::Idle(this.idle.limit)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.incoming().is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.source.incoming().size_hint()
+    }
+}
+
+impl Idle {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = self.limit;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
+        timer.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Upstream")
+    }
+}

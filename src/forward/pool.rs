@@ -1,0 +1,191 @@
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use http::{HeaderValue, uri::Authority};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::{Mutex, RwLock};
+
+use crate::{
+    call::{Destination, Permit},
+    refusal::Refusal,
+    secret::Secret,
+};
+
+use super::{
+    body::Outbound,
+    dial::{Wire, unreachable},
+    stream::Stream,
+};
+
+/// Idle connections kept for one destination.
+const IDLE_KEPT: usize = 64;
+/// Shorter than what servers commonly allow, so that we close first.
+const IDLE_LIFE: Duration = Duration::from_secs(50);
+/// Destinations remembered.
+const SITES: usize = 1024;
+
+/// Connections that can be used again, by exact destination: never across names (no h2
+/// coalescing), since a credential is for one name.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    sites: RwLock<HashMap<Destination, Arc<Site>, ahash::RandomState>>,
+}
+
+/// One destination and its idle connections.
+pub(super) struct Site {
+    pub(super) to: Destination,
+    pub(super) host: HeaderValue,
+    pub(super) authority: Authority,
+    idle: Mutex<Vec<H1>>,
+    h2: Mutex<Option<http2::SendRequest<Outbound>>>,
+}
+
+/// An HTTP/1.1 connection, driven by whichever call has it: no task of its own, so that a call
+/// costs no switch between tasks.
+pub(super) struct H1 {
+    pub(super) sender: http1::SendRequest<Outbound>,
+    pub(super) connection: Pin<Box<http1::Connection<TokioIo<Stream>, Outbound>>>,
+    idle_since: Instant,
+    /// Set where requests leave through a proxy in absolute form; holds its `Proxy-Authorization`.
+    pub(super) via: Option<Option<Secret<String>>>,
+}
+
+/// A connection that a permit was used for.
+pub(super) enum Connection {
+    H1(Box<H1>),
+    H2(http2::SendRequest<Outbound>),
+}
+
+impl Pool {
+    pub(super) fn site(&self, to: &Destination) -> Result<Arc<Site>, Refusal> {
+        if let Some(site) = self.sites.read().get(to) {
+            return Ok(site.clone());
+        }
+        let text = to.authority();
+        let (Ok(host), Ok(authority)) = (HeaderValue::from_str(&text), text.parse()) else {
+            return Err(unreachable(to, "its name cannot stand in a request"));
+        };
+        let site = Arc::new(Site { to: to.clone(), host, authority, idle: Mutex::default(), h2: Mutex::default() });
+        let mut sites = self.sites.write();
+        if sites.len() >= SITES {
+            sites.retain(|_, site| !site.idle.lock().is_empty() || site.h2.lock().is_some());
+            if sites.len() >= SITES {
+                sites.clear();
+            }
+        }
+        Ok(sites.entry(to.clone()).or_insert(site).clone())
+    }
+}
+
+impl Site {
+    /// A live connection from the pool, for a permit; or the permit back.
+    pub(super) fn reuse(&self, permit: Permit) -> Result<(Connection, Permit), Permit> {
+        let now = Instant::now();
+        while let Some(mut h1) = self.pop() {
+            if now.duration_since(h1.idle_since) < IDLE_LIFE && h1.is_alive() {
+                return Ok((Connection::H1(Box::new(h1)), permit));
+            }
+        }
+        let mut kept = self.h2.lock();
+        match &*kept {
+            Some(h2) if !h2.is_closed() => Ok((Connection::H2(h2.clone()), permit)),
+            Some(_) => {
+                *kept = None;
+                Err(permit)
+            }
+            None => Err(permit),
+        }
+    }
+
+    fn pop(&self) -> Option<H1> {
+        self.idle.lock().pop()
+    }
+
+    /// Keeps a connection whose call is over.
+    pub(super) fn keep(&self, mut h1: H1) {
+        h1.idle_since = Instant::now();
+        let mut idle = self.idle.lock();
+        if idle.len() >= IDLE_KEPT {
+            idle.remove(0);
+        }
+        idle.push(h1);
+    }
+
+    /// Speaks a protocol on a new connection; keeps an h2 one for others at once.
+    pub(super) async fn speak(&self, wire: Wire) -> Result<Connection, Refusal> {
+        let (stream, via) = match wire {
+            Wire::Plain(tcp) => (Stream::Plain(tcp), None),
+            Wire::PlainViaProxy(tcp, authorization) => (Stream::Plain(tcp), Some(authorization)),
+            Wire::Tls(tls) => (Stream::Tls(tls), None),
+        };
+        let failed = |e: hyper::Error| unreachable(&self.to, &e.to_string());
+        if stream.negotiated_h2() {
+            let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .adaptive_window(true)
+                .keep_alive_interval(Duration::from_secs(30))
+                .handshake(TokioIo::new(stream))
+                .await
+                .map_err(failed)?;
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "h2 connection to upstream ended");
+                }
+            });
+            *self.h2.lock() = Some(sender.clone());
+            return Ok(Connection::H2(sender));
+        }
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+        Ok(Connection::H1(Box::new(H1 { sender, connection: Box::pin(connection), idle_since: Instant::now(), via })))
+    }
+}
+
+/// Speaks HTTP/1.1 on a connection that will be upgraded; hyper's task lives until it is.
+pub(super) async fn speak_upgradable(tcp: Wire) -> hyper::Result<http1::SendRequest<Outbound>> {
+    let stream = match tcp {
+        Wire::Plain(tcp) | Wire::PlainViaProxy(tcp, _) => Stream::Plain(tcp),
+        Wire::Tls(tls) => Stream::Tls(tls),
+    };
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "upgradable connection to upstream ended");
+        }
+    });
+    Ok(sender)
+}
+
+impl H1 {
+    /// Lets the connection read and write; Ready when it is over.
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.connection.as_mut().poll(cx).map(|ended| {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "h1 connection to upstream ended");
+            }
+        })
+    }
+
+    /// Whether upstream has not closed it meanwhile.
+    fn is_alive(&mut self) -> bool {
+        self.drive(&mut Context::from_waker(Waker::noop())).is_pending() && self.sender.is_ready()
+    }
+
+    /// Whether its call is over and another may follow.
+    pub(super) fn is_done(&mut self, cx: &mut Context<'_>) -> bool {
+        self.drive(cx).is_pending() && self.sender.is_ready()
+    }
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Site").field("to", &self.to).finish_non_exhaustive()
+    }
+}

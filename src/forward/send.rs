@@ -1,0 +1,249 @@
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    task::Poll,
+};
+
+use http::{HeaderMap, Request, Response, header};
+use hyper::{body::Incoming, client::conn::TrySendError};
+
+use crate::{
+    call::{Account, Armed, Body, Lease, Permit},
+    refusal::{Reason, Refusal},
+};
+
+use super::{
+    Forward,
+    body::{Cut, Ended, Outbound, Progress, Upstream},
+    dial::unreachable,
+    pool::{Connection, H1, Site, speak_upgradable},
+    request::{Form, canonical, shape, strip},
+};
+
+/// What came back, with what the call still owns.
+#[derive(Debug)]
+pub struct Sent {
+    pub account: Account,
+    pub lease: Option<Lease>,
+    pub reply: Result<Reply, Refusal>,
+    /// Whether a byte of the request may have reached upstream.
+    pub left: bool,
+}
+
+/// Upstream's answer.
+#[derive(Debug)]
+pub struct Reply {
+    pub response: Response<Upstream>,
+    /// What was counted of a streaming request body.
+    pub progress: Option<Arc<Progress>>,
+}
+
+impl Forward {
+    /// Sends the call and waits for the head of the answer. Races the end of the task all the way.
+    /// `prepare` sees the fields of a request that carries an injected credential.
+    pub async fn send(&self, armed: Armed, prepare: fn(&mut HeaderMap)) -> Sent {
+        let (mut head, body, permit, lease, mut account) = armed.into_parts();
+        note_body(&mut account, &body);
+        let token = permit.task().ended.clone();
+        let mut ended: Ended = Box::pin(token.clone().cancelled_owned());
+        let (body, progress) = Outbound::new(body, || Box::pin(token.cancelled_owned()));
+        let mut left = false;
+        let exchange = async {
+            let site = self.0.pool.site(&head.to)?;
+            let upgrade = head.upgrade.take();
+            let request = canonical(head, body, &permit, lease.as_ref(), prepare)?;
+            match upgrade {
+                None => self.exchange(&site, permit, request, &mut left).await,
+                Some(protocol) => self.exchange_upgrade(&site, permit, request, &protocol, &mut left).await,
+            }
+        };
+        let first_byte = tokio::time::sleep(self.0.timeouts.first_byte);
+        let answered = tokio::select! {
+            biased;
+            () = &mut ended => Err(Refusal::new(Reason::TaskEnded, "the task ended while upstream was being asked")),
+            answered = exchange => answered,
+            () = first_byte => Err(Refusal::new(Reason::UpstreamTimeout, format!("no answer within {:?}", self.0.timeouts.first_byte))),
+        };
+        let reply = answered.map(|answered| Reply { response: self.answer(answered, ended), progress });
+        Sent { account, lease, reply, left }
+    }
+
+    /// Sends over a pooled connection, or a new one; redials once while no byte has left.
+    async fn exchange(
+        &self,
+        site: &Arc<Site>,
+        permit: Permit,
+        mut request: Request<Outbound>,
+        left: &mut bool,
+    ) -> Result<Answered, Refusal> {
+        let mut permit = match site.reuse(permit) {
+            Err(permit) => permit,
+            Ok((connection, permit)) => match transmit(connection, site, request).await {
+                Ok(answered) => {
+                    *left = true;
+                    return Ok(answered);
+                }
+                Err(Failure { unsent: Some(unsent), .. }) => {
+                    request = *unsent;
+                    permit
+                }
+                Err(failure) => {
+                    *left = true;
+                    return Err(failure.refusal(site));
+                }
+            },
+        };
+        if let Some(reason) = permit.void(std::time::Instant::now()) {
+            return Err(Refusal::new(reason, "the task changed while a connection was sought"));
+        }
+        let (wire, granted) = self.0.dialer.open(permit, &site.to, false).await?;
+        permit = granted;
+        let connection = site.speak(wire).await?;
+        if let Some(reason) = permit.void(std::time::Instant::now()) {
+            return Err(Refusal::new(reason, "the task changed while a connection was opened"));
+        }
+        *left = true;
+        transmit(connection, site, request).await.map_err(|failure| failure.refusal(site))
+    }
+
+    /// An upgrade gets an HTTP/1.1 connection of its own.
+    async fn exchange_upgrade(
+        &self,
+        site: &Arc<Site>,
+        permit: Permit,
+        mut request: Request<Outbound>,
+        protocol: &str,
+        left: &mut bool,
+    ) -> Result<Answered, Refusal> {
+        let (wire, _spent) = self.0.dialer.open(permit, &site.to, true).await?;
+        let failed = |e: hyper::Error| unreachable(&site.to, &e.to_string());
+        let mut sender = speak_upgradable(wire).await.map_err(failed)?;
+        shape(&mut request, site, Form::H1Upgrade(protocol)).map_err(|e| unreachable(&site.to, &e.to_string()))?;
+        *left = true;
+        let response = sender.send_request(request).await.map_err(failed)?;
+        Ok(Answered { response, by: By::Shared })
+    }
+
+    /// The answer as the agent may have it: no field of this hop, none that names Remit.
+    fn answer(&self, answered: Answered, ended: Ended) -> Response<Upstream> {
+        let idle = self.0.timeouts.idle;
+        let (mut parts, incoming) = answered.response.into_parts();
+        // A body with two lengths is read as chunked, and its connection not trusted again (RFC 9112 §6.1).
+        let two_lengths = parts.headers.contains_key(header::TRANSFER_ENCODING) && parts.headers.remove(header::CONTENT_LENGTH).is_some();
+        let switching = parts.status == http::StatusCode::SWITCHING_PROTOCOLS;
+        strip_answer(&mut parts.headers, switching);
+        let body = match answered.by {
+            By::H1(h1, site) => Upstream::h1(incoming, h1, site, !two_lengths, ended, idle),
+            By::Shared => Upstream::h2(incoming, ended, idle),
+        };
+        Response::from_parts(parts, body)
+    }
+}
+
+struct Answered {
+    response: Response<Incoming>,
+    by: By,
+}
+
+/// Who drives the connection that the answer comes over.
+enum By {
+    H1(Box<H1>, Arc<Site>),
+    /// A task of its own.
+    Shared,
+}
+
+struct Failure {
+    error: hyper::Error,
+    /// The request, when not a byte of it was sent.
+    unsent: Option<Box<Request<Outbound>>>,
+}
+
+impl Failure {
+    fn refusal(&self, site: &Site) -> Refusal {
+        match std::error::Error::source(&self.error).and_then(|s| s.downcast_ref::<Cut>()) {
+            Some(Cut::TaskEnded) => Refusal::new(Reason::TaskEnded, "the task ended while the request was sent"),
+            _ => unreachable(&site.to, &describe(&self.error)),
+        }
+    }
+}
+
+/// The error with its causes; hyper's own text leaves them out.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+async fn transmit(connection: Connection, site: &Arc<Site>, mut request: Request<Outbound>) -> Result<Answered, Failure> {
+    match connection {
+        Connection::H1(mut h1) => {
+            let via = h1.via.clone();
+            let form = match &via {
+                None => Form::H1,
+                Some(authorization) => Form::H1ViaProxy(authorization.as_ref().map(|a| a.expose().as_str())),
+            };
+            // Fails for no checked path and authority; then upstream refuses what it gets.
+            let _ = shape(&mut request, site, form);
+            let response = drive(&mut h1, request).await?;
+            Ok(Answered { response, by: By::H1(h1, site.clone()) })
+        }
+        Connection::H2(mut sender) => {
+            let _ = shape(&mut request, site, Form::H2);
+            let response = sender.try_send_request(request).await.map_err(unsent)?;
+            Ok(Answered { response, by: By::Shared })
+        }
+    }
+}
+
+/// Sends over a connection that nobody else drives.
+async fn drive(h1: &mut H1, request: Request<Outbound>) -> Result<Response<Incoming>, Failure> {
+    let mut answer = pin!(h1.sender.try_send_request(request));
+    let connection = &mut h1.connection;
+    poll_fn(|cx| {
+        // Ready(_): the connection is over; what it has to say of this call is in `answer`.
+        let over = connection.as_mut().poll(cx).is_ready();
+        match answer.as_mut().poll(cx) {
+            Poll::Pending if over => answer.as_mut().poll(cx),
+            polled => polled,
+        }
+    })
+    .await
+    .map_err(unsent)
+}
+
+fn unsent(mut error: TrySendError<Request<Outbound>>) -> Failure {
+    let unsent = error.take_message().map(Box::new);
+    Failure { error: error.into_error(), unsent }
+}
+
+fn note_body(account: &mut Account, body: &Body) {
+    if let Some(bytes) = body.bytes() {
+        account.outcome.bytes_up = bytes.len() as u64;
+        account.outcome.body_sha256 = ring::digest::digest(&ring::digest::SHA256, bytes).as_ref().try_into().ok();
+    }
+}
+
+/// Takes from an answer what is of this hop, what would lead the agent around Remit (`Alt-Svc`),
+/// and what only Remit may say.
+fn strip_answer(headers: &mut HeaderMap, switching: bool) {
+    let upgrade = if switching { headers.remove(header::UPGRADE) } else { None };
+    strip(headers, |name| *name == header::ALT_SVC || name.as_str() == "alternate-protocol");
+    headers.remove(header::TE);
+    if let Some(protocol) = upgrade {
+        headers.insert(header::UPGRADE, protocol);
+        headers.insert(header::CONNECTION, http::HeaderValue::from_static("upgrade"));
+    }
+}
+
+impl Progress {
+    /// Moves what was counted into the account.
+    pub fn note(&self, account: &mut Account) {
+        account.outcome.bytes_up = self.bytes.load(Ordering::Relaxed);
+        account.outcome.body_sha256 = self.sha256.get().copied();
+    }
+}

@@ -1,0 +1,383 @@
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use http::Method;
+use smallvec::{SmallVec, smallvec};
+
+use crate::{
+    call::{Effect, Head, Host, Intent, Operation, Param, Params, Provider, UNKNOWN_HOST},
+    config::CatalogSource,
+    problem::Problems,
+    refusal::{Reason, Refusal},
+};
+
+use super::{
+    build, builtin,
+    found::{Found, Reading},
+    json::Plan,
+    request::refuse_override,
+    spec::Class,
+    trie::Trie,
+};
+
+/// The intent of a tunnelled call to a host in no catalog; of a known one, `PROVIDER.tunnel`.
+pub const TUNNEL: &str = "tunnel";
+
+/// The parameter of a tunnel's intent: the host's name, which is all that is known of it.
+pub const TUNNEL_HOST: &str = "host";
+
+/// Every API that is known, compiled for matching. Never changes: a reload makes a new one.
+#[derive(Debug)]
+pub struct Catalog {
+    pub(super) providers: Vec<Entry>,
+    pub(super) hosts: HashMap<Box<str>, Place, ahash::RandomState>,
+    /// Hosts with parameters, by what stands after the last parameter.
+    pub(super) patterns: HashMap<Box<str>, Vec<HostPattern>, ahash::RandomState>,
+    /// Id → provider and operation.
+    pub(super) ids: HashMap<Arc<str>, (u32, u32), ahash::RandomState>,
+    pub(super) was: HashMap<Box<str>, Arc<str>, ahash::RandomState>,
+    pub(super) unknown: Fallback,
+}
+
+/// One provider, compiled.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub provider: Arc<Provider>,
+    pub operations: Vec<Compiled>,
+    /// One for each set of operations that some hosts serve.
+    pub tries: Vec<Trie>,
+    pub fallback: Fallback,
+}
+
+/// Which operations a host serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub provider: u32,
+    pub trie: u32,
+}
+
+/// `{site}.atlassian.net`: labels from the left, None for a parameter.
+#[derive(Debug)]
+pub(super) struct HostPattern {
+    pub labels: Box<[Option<Box<str>>]>,
+    pub names: Box<[Arc<str>]>,
+    pub place: Place,
+}
+
+/// The operations of calls that no catalog lists, by effect, and of tunnels.
+#[derive(Debug)]
+pub(super) struct Fallback {
+    pub read: Arc<Operation>,
+    pub write: Arc<Operation>,
+    pub delete: Arc<Operation>,
+    pub tunnel: Arc<Operation>,
+}
+
+/// One operation, compiled.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub operation: Arc<Operation>,
+    pub matches: Box<[Box<str>]>,
+    /// Hosts that serve it, as the catalog writes them.
+    pub hosts: Box<[Arc<str>]>,
+    /// In the catalog's order: path, host, query, body.
+    pub declared: Box<[Declared]>,
+    pub body: BodyPlan,
+    /// Media types taken beside JSON.
+    pub content: Box<[Box<str>]>,
+    /// Whether the vendor reads JSON whatever the `Content-Type`.
+    pub any_type: bool,
+    pub limit: Class,
+    pub uncertain: bool,
+}
+
+/// What is read of an operation's body.
+#[derive(Debug)]
+pub(super) enum BodyPlan {
+    Stream,
+    Undeclared,
+    Json(Plan),
+}
+
+/// A parameter of an operation.
+#[derive(Debug)]
+pub(super) struct Declared {
+    pub name: Arc<str>,
+    /// What it is called where it is sent, case folded.
+    pub folded: Arc<str>,
+    /// What it is called where it is sent.
+    pub wire: Arc<str>,
+    pub from: Origin,
+    pub list: bool,
+    /// The vendor compares its values without regard to case.
+    pub fold: bool,
+    /// `%2F` may stand in it.
+    pub reserved: bool,
+}
+
+/// Where a parameter comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    Path,
+    Host,
+    Query,
+    Body,
+}
+
+impl Origin {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Host => "host",
+            Self::Query => "query",
+            Self::Body => "body",
+        }
+    }
+}
+
+/// A host as the catalog knows it, with the values of its parameters.
+pub(super) type HostParams = SmallVec<[(Arc<str>, Box<str>); 1]>;
+
+/// What a catalog says of one operation, for people and linters.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'c> {
+    compiled: &'c Compiled,
+}
+
+impl Catalog {
+    /// Reads and compiles catalogs; `Builtin` stands for all that ship.
+    ///
+    /// # Errors
+    /// Everything that is wrong in the files, each with its place.
+    pub fn load(sources: &[CatalogSource]) -> Result<Self, Problems> {
+        let mut texts = Vec::new();
+        let mut problems = Vec::new();
+        for source in sources {
+            match source {
+                CatalogSource::Builtin => texts.extend(builtin::texts()),
+                CatalogSource::File(path) => match builtin::read_file(path) {
+                    Ok(text) => texts.push(text),
+                    Err(problem) => problems.push(problem),
+                },
+            }
+        }
+        let catalog = build::catalog(&texts, &mut problems);
+        if problems.is_empty() { Ok(catalog) } else { Err(Problems(problems)) }
+    }
+
+    /// Compiles one catalog from its text; `name` stands in problems.
+    ///
+    /// # Errors
+    /// Everything that is wrong in it.
+    pub fn parse(name: &str, text: &str) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let texts = [builtin::Text { file: name.into(), text: text.to_owned().into() }];
+        let catalog = build::catalog(&texts, &mut problems);
+        if problems.is_empty() { Ok(catalog) } else { Err(Problems(problems)) }
+    }
+
+    /// Finds the operation that a call is for, from its host, method, path and query.
+    ///
+    /// # Errors
+    /// `ambiguous_request`, when what is there could be read in two ways.
+    pub fn find(&self, head: &Head) -> Result<Found<'_>, Refusal> {
+        refuse_override(&head.headers)?;
+        let Some((place, hosts)) = self.place(&head.to.host) else {
+            refuse_slash(head)?;
+            return Ok(Found::unlisted(None, self.unknown.operation(&head.method)));
+        };
+        let Some(entry) = self.providers.get(place.provider as usize) else {
+            return Ok(Found::unlisted(None, self.unknown.operation(&head.method)));
+        };
+        let hit = match entry.tries.get(place.trie as usize) {
+            Some(trie) => trie.find(&head.method, &head.path).map_err(|e| ambiguous(e.to_string()))?,
+            None => None,
+        };
+        if let Some(hit) = hit
+            && let Some(compiled) = entry.operations.get(hit.leaf.operation as usize)
+        {
+            return Found::listed(entry, compiled, hit, hosts, head);
+        }
+        refuse_slash(head)?;
+        Ok(Found::unlisted(Some(&entry.provider), entry.fallback.operation(&head.method)))
+    }
+
+    /// What a tunnel to a host asks for: `PROVIDER.tunnel`, or `tunnel` for a host in no catalog,
+    /// of effect `execute` since nothing inside is seen, with the parameter `host`.
+    #[must_use]
+    pub fn tunnel(&self, host: &Host) -> Reading {
+        let entry = self.place(host).and_then(|(place, _)| self.providers.get(place.provider as usize));
+        let operation = Arc::clone(&entry.map_or(&self.unknown, |e| &e.fallback).tunnel);
+        let mut params = Params::default();
+        params.push(Arc::from(TUNNEL_HOST), Param::Text(host.as_str().into()));
+        Reading { intents: smallvec![Intent { operation, params }], provider: entry.map(|e| Arc::clone(&e.provider)) }
+    }
+
+    /// Every operation that is listed, by provider, in the catalog's order.
+    pub fn operations(&self) -> impl Iterator<Item = Facts<'_>> {
+        self.providers.iter().flat_map(|entry| entry.operations.iter().map(|compiled| Facts { compiled }))
+    }
+
+    /// An operation by its id, or by one that it had before.
+    #[must_use]
+    pub fn operation(&self, id: &str) -> Option<Facts<'_>> {
+        let (provider, operation) = *self.ids.get(self.current_id(id))?;
+        let entry = self.providers.get(provider as usize)?;
+        Some(Facts { compiled: entry.operations.get(operation as usize)? })
+    }
+
+    /// The present id of an operation that was renamed; any other id as it is.
+    #[must_use]
+    pub fn current_id<'a>(&'a self, id: &'a str) -> &'a str {
+        self.was.get(id).map_or(id, |new| new)
+    }
+
+    /// Every provider, by id.
+    pub fn providers(&self) -> impl Iterator<Item = &Arc<Provider>> {
+        self.providers.iter().map(|e| &e.provider)
+    }
+
+    /// The provider that a host belongs to.
+    #[must_use]
+    pub fn provider_for_host(&self, host: &Host) -> Option<&Arc<Provider>> {
+        self.place(host).and_then(|(place, _)| self.providers.get(place.provider as usize)).map(|e| &e.provider)
+    }
+
+    /// Every name that a parameter can have, so that a policy which asks for another is refused.
+    #[must_use]
+    pub fn parameter_names(&self) -> BTreeSet<&str> {
+        let declared = self.operations().flat_map(|f| f.compiled.declared.iter().map(|d| &*d.name));
+        declared.chain([TUNNEL_HOST]).collect()
+    }
+
+    /// Whether some provider compares a parameter without regard to case: its values arrive in
+    /// lower case, so a constraint on it must be written so.
+    #[must_use]
+    pub fn is_folded(&self, parameter: &str) -> bool {
+        self.operations().any(|f| f.compiled.declared.iter().any(|d| d.fold && &*d.name == parameter))
+    }
+
+    fn place(&self, host: &Host) -> Option<(Place, HostParams)> {
+        if let Some(place) = self.hosts.get(host.as_str()) {
+            return Some((*place, HostParams::new()));
+        }
+        if self.patterns.is_empty() {
+            return None;
+        }
+        // Longest literal ending first: `a.b.c.d` is looked up as `b.c.d`, then `c.d`.
+        let mut rest = host.as_str();
+        while let Some((_, tail)) = rest.split_once('.') {
+            rest = tail;
+            let Some(patterns) = self.patterns.get(tail) else { continue };
+            if let Some(found) = patterns.iter().find_map(|p| p.capture(host.as_str()).map(|params| (p.place, params))) {
+                return Some(found);
+            }
+        }
+        None
+    }
+}
+
+impl HostPattern {
+    /// The values of the parameters, when the host fits.
+    fn capture(&self, host: &str) -> Option<HostParams> {
+        if host.split('.').count() != self.labels.len() {
+            return None;
+        }
+        let mut values = HostParams::new();
+        let mut names = self.names.iter();
+        for (want, label) in self.labels.iter().zip(host.split('.')) {
+            match want {
+                Some(literal) if **literal != *label => return None,
+                Some(_) => {}
+                None => values.push((Arc::clone(names.next()?), label.into())),
+            }
+        }
+        Some(values)
+    }
+}
+
+impl Fallback {
+    /// The fallbacks of a provider; None: of hosts in no catalog.
+    pub(super) fn new(provider: Option<&Arc<Provider>>) -> Self {
+        let owner = provider
+            .cloned()
+            .unwrap_or_else(|| Arc::new(Provider { id: Arc::from(UNKNOWN_HOST), credential: None, errors: Default::default() }));
+        let make = |group: &str, effect| {
+            let id = provider.map_or_else(|| Arc::from(group), |p| Arc::from(format!("{}.{group}", p.id)));
+            Arc::new(Operation {
+                id,
+                group: Arc::from(group),
+                name: Arc::from(group),
+                provider: Arc::clone(&owner),
+                effect,
+                labels: Box::default(),
+                upgrades: Box::default(),
+                takes_credential: provider.is_some(),
+                follows: Box::default(),
+            })
+        };
+        Self {
+            read: make("unknown", Effect::Read),
+            write: make("unknown", Effect::Write),
+            delete: make("unknown", Effect::Delete),
+            tunnel: make(TUNNEL, Effect::Execute),
+        }
+    }
+
+    /// What is not listed has the effect that its method promises (RFC 9110 §9.2.1).
+    fn operation(&self, method: &Method) -> &Arc<Operation> {
+        match *method {
+            Method::GET | Method::HEAD | Method::OPTIONS => &self.read,
+            Method::DELETE => &self.delete,
+            _ => &self.write,
+        }
+    }
+}
+
+impl<'c> Facts<'c> {
+    #[must_use]
+    pub fn operation(self) -> &'c Arc<Operation> {
+        &self.compiled.operation
+    }
+
+    /// `METHOD PATH`, as the catalog writes it.
+    pub fn matches(self) -> impl Iterator<Item = &'c str> {
+        self.compiled.matches.iter().map(|m| &**m)
+    }
+
+    /// Name and place (`path`, `host`, `query`, `body`) of each parameter, in the catalog's order.
+    pub fn parameters(self) -> impl Iterator<Item = (&'c str, &'static str)> {
+        self.compiled.declared.iter().map(|d| (&*d.name, d.from.as_str()))
+    }
+
+    /// The hosts that serve it, as the catalog writes them.
+    pub fn hosts(self) -> impl Iterator<Item = &'c str> {
+        self.compiled.hosts.iter().map(|h| &**h)
+    }
+
+    /// How large a body may be that is read whole.
+    #[must_use]
+    pub fn limit(self) -> Class {
+        self.compiled.limit
+    }
+
+    /// Whether the importer guessed its effect or a label.
+    #[must_use]
+    pub fn is_uncertain(self) -> bool {
+        self.compiled.uncertain
+    }
+}
+
+/// `%2F` passes only inside a reserved parameter, so not where no operation says which are.
+fn refuse_slash(head: &Head) -> Result<(), Refusal> {
+    if head.path.has_encoded_slash() {
+        return Err(ambiguous("the path holds `%2F`, which servers read in different ways, and no operation allows it there".into()));
+    }
+    Ok(())
+}
+
+pub(super) fn ambiguous(detail: String) -> Refusal {
+    Refusal::new(Reason::AmbiguousRequest, detail)
+}

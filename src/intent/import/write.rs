@@ -1,0 +1,109 @@
+//! A draft as the text of a catalog file: one operation, one line.
+
+use std::fmt::Write;
+
+use super::{Draft, DraftBody, DraftOperation, Overlay};
+
+/// Writes a catalog.
+pub(super) fn catalog(draft: &Draft, name: &str, digest: &[u8], overlay: Option<&Overlay>) -> String {
+    let mut out = String::new();
+    let digest = digest.iter().fold(String::new(), |mut all, byte| {
+        let _ = write!(all, "{byte:02x}");
+        all
+    });
+    let uncertain = draft.operations.iter().filter(|o| o.uncertain).count();
+    line(&mut out, "# Made by `remit intents import`. Do not edit: correct it with an overlay and import again.");
+    line(&mut out, &format!("# source: {}", comment(name)));
+    line(&mut out, &format!("# version: {}", comment(&draft.version)));
+    line(&mut out, &format!("# sha256: {digest}"));
+    line(&mut out, &format!("# operations: {}, of which {uncertain} were guessed from a name (`uncertain`)", draft.operations.len()));
+    line(&mut out, &format!("provider: {}", scalar(&draft.provider)));
+    line(&mut out, &format!("hosts: {}", list(&draft.hosts)));
+    if let Some(overlay) = overlay {
+        head(&mut out, overlay, draft);
+    }
+    line(&mut out, "operations:");
+    for operation in &draft.operations {
+        line(&mut out, &format!("  - {}", one(operation)));
+    }
+    line(&mut out, "readers: []");
+    let was: Vec<String> = overlay.into_iter().flat_map(|o| &o.was).map(|(k, v)| format!("{}: {}", scalar(k), scalar(v))).collect();
+    line(&mut out, &format!("was: {{{}}}", was.join(", ")));
+    out
+}
+
+fn head(out: &mut String, overlay: &Overlay, draft: &Draft) {
+    if let Some(credential) = &overlay.credential {
+        line(out, &format!("credential: {}", scalar(credential)));
+    }
+    if let Some(errors) = overlay.errors.and_then(|e| serde_json::to_value(e).ok()).as_ref().and_then(serde_json::Value::as_str) {
+        line(out, &format!("errors: {errors}"));
+    }
+    if let Some(body_type) = &overlay.body_type {
+        line(out, &format!("body_type: {}", scalar(body_type)));
+    }
+    if !overlay.fold.is_empty() && !draft.operations.is_empty() {
+        line(out, &format!("fold: {}", list(&overlay.fold)));
+    }
+}
+
+fn one(operation: &DraftOperation) -> String {
+    let mut facts = vec![
+        format!("id: {}", scalar(&operation.id)),
+        format!("match: {}", quoted(&format!("{} {}", operation.method, operation.path))),
+        format!("effect: {}", operation.effect),
+    ];
+    let labels: Vec<String> = operation.labels.iter().map(|l| l.as_str().to_owned()).collect();
+    for (key, values) in [
+        ("labels", &labels),
+        ("query", &operation.query),
+        ("content", &operation.content),
+        ("reserved", &operation.reserved),
+        ("follows", &operation.follows),
+        ("hosts", &operation.hosts),
+    ] {
+        if !values.is_empty() {
+            facts.push(format!("{key}: {}", list(values)));
+        }
+    }
+    match &operation.body {
+        DraftBody::Undeclared => {}
+        DraftBody::Stream => facts.push("body: stream".into()),
+        DraftBody::Json(pairs) => {
+            let pairs: Vec<String> = pairs.iter().map(|(n, p)| format!("{}: {}", scalar(n), scalar(p))).collect();
+            facts.push(format!("body: {{{}}}", pairs.join(", ")));
+        }
+    }
+    if operation.uncertain {
+        facts.push("uncertain: true".into());
+    }
+    format!("{{{}}}", facts.join(", "))
+}
+
+fn list(values: &[String]) -> String {
+    let values: Vec<String> = values.iter().map(|v| scalar(v)).collect();
+    format!("[{}]", values.join(", "))
+}
+
+/// A YAML scalar: plain where every YAML reader takes it for text, else quoted.
+fn scalar(text: &str) -> String {
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'/' | b'='))
+        && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '_')
+        && !text.starts_with('=');
+    let word = ["true", "false", "yes", "no", "on", "off", "null", "y", "n", "nan", "inf"].iter().any(|w| text.eq_ignore_ascii_case(w));
+    if plain && !word { text.to_owned() } else { quoted(text) }
+}
+
+/// JSON's quotes are YAML's double quotes.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn comment(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
+}
+
+fn line(out: &mut String, text: &str) {
+    out.push_str(text);
+    out.push('\n');
+}

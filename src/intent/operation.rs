@@ -1,0 +1,237 @@
+//! One line of a catalog to one compiled operation.
+
+use std::{collections::HashSet, sync::Arc};
+
+use crate::{
+    call::{Host, Operation, Provider},
+    problem::{Problem, nearest},
+};
+
+use super::{
+    catalog::{BodyPlan, Compiled, Declared, Origin},
+    hosts::{self, HostSpec},
+    json::Plan,
+    pattern::{Pattern, is_name},
+    query,
+    spec::{BodySpec, BodyType, OperationSpec, Source},
+};
+
+/// Texts that many operations share, each held once.
+#[derive(Debug, Default)]
+pub(super) struct Names(HashSet<Arc<str>, ahash::RandomState>);
+
+impl Names {
+    pub(super) fn share(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(text) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = Arc::from(text);
+        self.0.insert(Arc::clone(&new));
+        new
+    }
+}
+
+/// A compiled operation, its patterns with the parameters they capture, and its hosts.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub compiled: Compiled,
+    pub patterns: Vec<(Pattern, Box<[u16]>)>,
+    pub hosts: Vec<HostSpec>,
+}
+
+/// What the operations of one file have in common.
+#[derive(Debug)]
+pub(super) struct Shared<'a> {
+    pub source: &'a Source<'a>,
+    pub provider: &'a Arc<Provider>,
+    /// Parameters whose letter case does not count.
+    pub folds: &'a [&'a str],
+    /// The file's hosts.
+    pub hosts: &'a [HostSpec],
+}
+
+/// Compiles one operation; None when it is so wrong that nothing can be made of it.
+pub(super) fn make(shared: &Shared<'_>, spec: &OperationSpec, names: &mut Names, problems: &mut Vec<Problem>) -> Option<Made> {
+    let before = problems.len();
+    let source = shared.source;
+    let own = hosts::parse(source, &spec.hosts, Some(&spec.id), problems);
+    let hosts = if spec.hosts.is_empty() { shared.hosts.to_vec() } else { own };
+    let mut maker = Maker { source, spec, folds: shared.folds, names, declared: Vec::new(), problems };
+    let operation = maker.operation(shared.provider);
+    let parsed = maker.patterns();
+    maker.hosts(&hosts);
+    maker.query();
+    let body = maker.body();
+    let served = hosts.iter().map(|h| maker.names.share(&h.text)).collect();
+    maker.check_lists();
+    let declared = maker.declared.into_boxed_slice();
+    if problems.len() > before {
+        return None;
+    }
+    let at = |name: &str| declared.iter().position(|d| d.from == Origin::Path && *d.name == *name).unwrap_or(0) as u16;
+    let patterns = parsed.into_iter().map(|p| (p.names.iter().map(|n| at(n)).collect(), p)).map(|(a, p)| (p, a)).collect();
+    let compiled = Compiled {
+        operation: Arc::new(operation?),
+        matches: spec.matches.0.iter().map(|m| m.as_str().into()).collect(),
+        hosts: served,
+        declared,
+        body,
+        content: spec.content.iter().map(|c| c.to_ascii_lowercase().into()).collect(),
+        any_type: source.spec.body_type == BodyType::Any,
+        limit: spec.limit,
+        uncertain: spec.uncertain,
+    };
+    Some(Made { compiled, patterns, hosts })
+}
+
+struct Maker<'a, 's> {
+    source: &'a Source<'s>,
+    spec: &'a OperationSpec,
+    folds: &'a [&'a str],
+    names: &'a mut Names,
+    declared: Vec<Declared>,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Maker<'_, '_> {
+    fn problem(&mut self, message: impl Into<String>) {
+        let problem = self.source.problem(&self.spec.id, message);
+        self.problems.push(problem);
+    }
+
+    fn operation(&mut self, provider: &Arc<Provider>) -> Option<Operation> {
+        let id = &self.spec.id;
+        let parts = id.strip_prefix(&*provider.id).and_then(|rest| rest.strip_prefix('.')).and_then(|rest| rest.split_once('.'));
+        let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '*' | '`' | '"' | '\'' | '{' | '}' | ',');
+        let Some((group, name)) = parts.filter(|(g, n)| !g.is_empty() && !n.is_empty() && id.chars().all(fits)) else {
+            self.problem(format!("an id is `{}.GROUP.NAME`, without spaces, quotes or `*`", provider.id));
+            return None;
+        };
+        if group == "unknown" || group == "tunnel" {
+            self.problem(format!("the group `{group}` is kept for what no catalog lists"));
+            return None;
+        }
+        let follows = self.spec.follows.iter().filter_map(|h| Host::parse(h).ok()).map(|h| h.as_str().into()).collect::<Box<[Box<str>]>>();
+        if follows.len() != self.spec.follows.len() {
+            self.problem("`follows` lists hosts, without scheme, port or path");
+        }
+        if self.spec.upgrade.iter().any(|u| u.is_empty() || u.chars().any(|c| !c.is_ascii_graphic() || c.is_ascii_uppercase())) {
+            self.problem("`upgrade` lists protocols in lower case, such as `websocket`");
+        }
+        Some(Operation {
+            id: Arc::from(id.as_str()),
+            group: self.names.share(group),
+            name: self.names.share(name),
+            provider: Arc::clone(provider),
+            effect: self.spec.effect,
+            labels: self.spec.labels.clone().into(),
+            upgrades: self.spec.upgrade.iter().map(|u| u.as_str().into()).collect(),
+            takes_credential: self.spec.credential.is_none(),
+            follows,
+        })
+    }
+
+    fn patterns(&mut self) -> Vec<Pattern> {
+        let mut all = Vec::new();
+        if self.spec.matches.0.is_empty() {
+            self.problem("`match` is empty");
+        }
+        for text in &self.spec.matches.0 {
+            match Pattern::parse(text) {
+                Ok(pattern) => {
+                    for name in &pattern.names {
+                        if !self.declared.iter().any(|d| *d.name == **name) {
+                            self.declare(name, name, Origin::Path, false);
+                        }
+                    }
+                    all.push(pattern);
+                }
+                Err(message) => self.problem(message),
+            }
+        }
+        all
+    }
+
+    fn hosts(&mut self, hosts: &[HostSpec]) {
+        for name in hosts.iter().flat_map(|h| h.names.iter()) {
+            if !self.declared.iter().any(|d| d.from == Origin::Host && d.name == *name) {
+                self.declare(name, name, Origin::Host, false);
+            }
+        }
+    }
+
+    fn query(&mut self) {
+        for entry in &self.spec.query {
+            let (name, wire) = entry.split_once('=').unwrap_or((entry, entry));
+            let (name, list) = name.strip_suffix("[]").map_or((name, false), |n| (n, true));
+            let (wire, list) = wire.strip_suffix("[]").map_or((wire, list), |w| (w, true));
+            self.declare(name, wire, Origin::Query, list);
+        }
+    }
+
+    fn body(&mut self) -> BodyPlan {
+        let pairs = match &self.spec.body {
+            BodySpec::Undeclared => return BodyPlan::Undeclared,
+            BodySpec::Stream => return BodyPlan::Stream,
+            BodySpec::Json(pairs) => pairs,
+        };
+        let mut plan = Plan::default();
+        for (name, pointer) in &pairs.0 {
+            let top = pointer.strip_prefix('/').filter(|t| !t.contains(['/', '~']));
+            let slot = self.declared.len() as u16;
+            if self.declare(name, top.unwrap_or(name), Origin::Body, false)
+                && let Err(message) = plan.add(pointer, slot)
+            {
+                self.problem(message);
+            }
+        }
+        let mut tops: Vec<_> = plan.tops().map(|t| query::fold(t).into_owned()).collect();
+        tops.sort_unstable();
+        if tops.windows(2).any(|w| w[0] == w[1]) {
+            self.problem("two pointers of `body` begin with keys that differ only in case");
+        }
+        BodyPlan::Json(plan)
+    }
+
+    fn declare(&mut self, name: &str, wire: &str, from: Origin, list: bool) -> bool {
+        if !is_name(name) || wire.is_empty() {
+            self.problem(format!("`{name}` is not a parameter name: letters, digits, `_`, `-`, `.` or `$`"));
+            return false;
+        }
+        if let Some(other) = self.declared.iter().find(|d| d.name.eq_ignore_ascii_case(name)) {
+            let (here, there) = (from.as_str(), other.from.as_str());
+            self.problem(format!("the parameter `{name}` of the {here} is declared already, in the {there}: call it `{here}_{name}`"));
+            return false;
+        }
+        if self.declared.len() >= usize::from(u16::MAX) {
+            self.problem("an operation has at most 65,535 parameters");
+            return false;
+        }
+        let folded = query::fold(wire).into_owned();
+        self.declared.push(Declared {
+            name: self.names.share(name),
+            folded: self.names.share(&folded),
+            wire: self.names.share(wire),
+            from,
+            list,
+            fold: self.folds.contains(&name),
+            reserved: from == Origin::Path && self.spec.reserved.iter().any(|r| r == name),
+        });
+        true
+    }
+
+    fn check_lists(&mut self) {
+        for name in &self.spec.reserved {
+            if !self.declared.iter().any(|d| d.reserved && *d.name == *name.as_str()) {
+                let near = nearest(name, self.declared.iter().filter(|d| d.from == Origin::Path).map(|d| &*d.name));
+                let help = near.map(|n| format!("did you mean `{n}`?")).unwrap_or_default();
+                let mut problem = self.source.problem(&self.spec.id, format!("`reserved`: the path has no parameter `{name}`"));
+                problem.help = Some(help).filter(|h| !h.is_empty());
+                self.problems.push(problem);
+            }
+        }
+        if self.spec.content.iter().any(|c| !c.contains('/')) {
+            self.problem("`content` lists media types, such as `text/plain` or `image/*`");
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! Paths to operations: a trie over segments that backtracks.
+//!
+//! At each node a literal is tried before a literal with parameters in it (the longest literal
+//! first), that before a parameter of one segment, and that before one of several. So the answer
+//! does not depend on the order in which operations are listed.
+
+use std::{borrow::Cow, ops::Range};
+
+use http::Method;
+use smallvec::SmallVec;
+
+use crate::call::Path;
+
+use super::pattern::{Pattern, Piece, Segment};
+
+/// How many nodes a walk may visit: what a hostile path may cost.
+const MAX_STEPS: u32 = 20_000;
+
+/// The longest segment that is split among three parameters or more: more of them cost more.
+const MAX_SPLIT: usize = 512;
+
+/// The raw bytes of the path that a parameter took, in the order of the pattern.
+pub(super) type Captures = SmallVec<[Range<u32>; 6]>;
+
+/// The operations of one set of hosts.
+#[derive(Debug)]
+pub(super) struct Trie {
+    nodes: Vec<Node>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    /// Sorted by length, then bytes.
+    literals: Vec<(Box<str>, u32)>,
+    /// Sorted by literal bytes, most first, then by text.
+    mixed: Vec<(Box<[Piece]>, u32)>,
+    whole: Option<u32>,
+    /// Sorted by suffix, longest first.
+    multi: Vec<(Box<str>, u32)>,
+    /// Those with most query literals first.
+    leaves: Vec<Leaf>,
+}
+
+/// Where a pattern ends.
+#[derive(Debug)]
+pub(super) struct Leaf {
+    pub method: Method,
+    pub query: Box<[(Box<str>, Box<str>)]>,
+    /// The operation's place in its provider.
+    pub operation: u32,
+    /// For each capture, the parameter's place in the operation.
+    pub params: Box<[u16]>,
+}
+
+/// What a walk found.
+#[derive(Debug)]
+pub(super) struct Hit<'t> {
+    pub leaf: &'t Leaf,
+    pub captures: Captures,
+}
+
+/// Why a path has more than one reading in this trie.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Ambiguity {
+    #[error("the path spells `{0}` with escapes, so it could be read as a name or as a value")]
+    EscapedLiteral(Box<str>),
+    #[error("the segment `{0}` can be split into its parameters in two ways")]
+    Split(Box<str>),
+    #[error("a parameter of several segments could end in two places of the path")]
+    Span,
+    #[error("the path has too many segments, or too long ones, to be read")]
+    Steps,
+    #[error("the query gives `{0}` two values")]
+    Query(Box<str>),
+}
+
+impl Trie {
+    pub(super) fn new() -> Self {
+        Self { nodes: vec![Node::default()] }
+    }
+
+    /// Adds one pattern.
+    pub(super) fn insert(&mut self, pattern: &Pattern, operation: u32, params: Box<[u16]>) {
+        let at = pattern.segments.iter().fold(0, |at, segment| self.child(at, segment));
+        let leaf = Leaf { method: pattern.method.clone(), query: pattern.query.clone().into_boxed_slice(), operation, params };
+        if let Some(node) = self.nodes.get_mut(at as usize) {
+            node.leaves.push(leaf);
+        }
+    }
+
+    /// Puts every node's children in the order in which they are tried.
+    pub(super) fn finish(&mut self) {
+        for node in &mut self.nodes {
+            node.literals.sort_unstable_by(|(a, _), (b, _)| order(a, b));
+            node.mixed.sort_by_cached_key(|(pieces, _)| (usize::MAX - weight(pieces), pieces.clone()));
+            node.multi.sort_by_cached_key(|(suffix, _)| (usize::MAX - suffix.len(), suffix.clone()));
+            node.leaves.sort_by_key(|leaf| usize::MAX - leaf.query.len());
+            node.leaves.shrink_to_fit();
+            node.literals.shrink_to_fit();
+        }
+        self.nodes.shrink_to_fit();
+    }
+
+    /// Finds the operation that a request is for. HEAD is answered by what GET declares.
+    pub(super) fn find(&self, method: &Method, path: &Path) -> Result<Option<Hit<'_>>, Ambiguity> {
+        let raw = path.raw();
+        let mut walk = Walk { trie: self, path, raw, segments: split(raw), captures: Captures::new(), steps: 0, method };
+        if let Some(leaf) = walk.at(0, 0)? {
+            return Ok(Some(Hit { leaf, captures: walk.captures }));
+        }
+        if *method != Method::HEAD {
+            return Ok(None);
+        }
+        walk.method = &Method::GET;
+        walk.captures.clear();
+        Ok(walk.at(0, 0)?.map(|leaf| Hit { leaf, captures: walk.captures }))
+    }
+
+    fn child(&mut self, at: u32, segment: &Segment) -> u32 {
+        let next = self.nodes.len() as u32;
+        let Some(node) = self.nodes.get_mut(at as usize) else { return at };
+        let known = match segment {
+            Segment::Literal(text) => node.literals.iter().find(|(t, _)| t == text).map(|(_, n)| *n),
+            Segment::Mixed(pieces) => node.mixed.iter().find(|(p, _)| p == pieces).map(|(_, n)| *n),
+            Segment::Whole => node.whole,
+            Segment::Multi(suffix) => node.multi.iter().find(|(s, _)| s == suffix).map(|(_, n)| *n),
+        };
+        if let Some(known) = known {
+            return known;
+        }
+        match segment {
+            Segment::Literal(text) => node.literals.push((text.clone(), next)),
+            Segment::Mixed(pieces) => node.mixed.push((pieces.clone(), next)),
+            Segment::Whole => node.whole = Some(next),
+            Segment::Multi(suffix) => node.multi.push((suffix.clone(), next)),
+        }
+        self.nodes.push(Node::default());
+        next
+    }
+}
+
+/// Literal bytes of a mixed segment.
+fn weight(pieces: &[Piece]) -> usize {
+    pieces.iter().map(|p| if let Piece::Literal(text) = p { text.len() } else { 0 }).sum()
+}
+
+/// By length first: most comparisons end there.
+fn order(a: &str, b: &str) -> std::cmp::Ordering {
+    a.len().cmp(&b.len()).then_with(|| a.as_bytes().cmp(b.as_bytes()))
+}
+
+/// The raw segments' places in the path.
+fn split(raw: &str) -> SmallVec<[Range<u32>; 16]> {
+    let mut segments = SmallVec::new();
+    let mut start = 1;
+    for end in memchr::memchr_iter(b'/', raw.as_bytes()).skip(1) {
+        segments.push(start..end as u32);
+        start = end as u32 + 1;
+    }
+    segments.push(start..raw.len() as u32);
+    segments
+}
+
+struct Walk<'t, 'p> {
+    trie: &'t Trie,
+    path: &'p Path,
+    raw: &'p str,
+    segments: SmallVec<[Range<u32>; 16]>,
+    captures: Captures,
+    steps: u32,
+    method: &'p Method,
+}
+
+impl<'t, 'p> Walk<'t, 'p> {
+    fn text(&self, range: &Range<u32>) -> &'p str {
+        self.raw.get(range.start as usize..range.end as usize).unwrap_or("")
+    }
+
+    /// The leaf that the segments from `i` on lead to from a node.
+    fn at(&mut self, node: u32, i: usize) -> Result<Option<&'t Leaf>, Ambiguity> {
+        self.steps += 1;
+        if self.steps > MAX_STEPS {
+            return Err(Ambiguity::Steps);
+        }
+        let trie = self.trie;
+        let Some(node) = trie.nodes.get(node as usize) else { return Ok(None) };
+        let Some(range) = self.segments.get(i).cloned() else { return self.leaf(node) };
+        let segment = self.text(&range);
+        if memchr::memchr(b'%', segment.as_bytes()).is_some() {
+            check_escapes(node, segment)?;
+        }
+        if let Ok(found) = node.literals.binary_search_by(|(text, _)| order(text, segment))
+            && let Some((_, next)) = node.literals.get(found)
+            && let Some(leaf) = self.at(*next, i + 1)?
+        {
+            return Ok(Some(leaf));
+        }
+        for (pieces, next) in &node.mixed {
+            if let Some(leaf) = self.mixed(pieces, *next, i, &range)? {
+                return Ok(Some(leaf));
+            }
+        }
+        if let Some(next) = node.whole.filter(|_| !segment.is_empty()) {
+            self.captures.push(range);
+            if let Some(leaf) = self.at(next, i + 1)? {
+                return Ok(Some(leaf));
+            }
+            self.captures.pop();
+        }
+        for (suffix, next) in &node.multi {
+            if let Some(leaf) = self.multi(suffix, *next, i)? {
+                return Ok(Some(leaf));
+            }
+        }
+        Ok(None)
+    }
+
+    fn leaf(&self, node: &'t Node) -> Result<Option<&'t Leaf>, Ambiguity> {
+        for leaf in node.leaves.iter().filter(|leaf| leaf.method == *self.method) {
+            if leaf.query.is_empty() || self.query(leaf)? {
+                return Ok(Some(leaf));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the query holds what a leaf requires.
+    fn query(&self, leaf: &Leaf) -> Result<bool, Ambiguity> {
+        let query = self.path.query().unwrap_or("");
+        for (name, want) in &leaf.query {
+            let mut seen: Option<Cow<'_, str>> = None;
+            for (_, value) in super::query::pairs(query).filter(|(n, _)| **n == **name) {
+                match &seen {
+                    Some(before) if *before != value => return Err(Ambiguity::Query(name.clone())),
+                    _ => seen = Some(value),
+                }
+            }
+            if seen.as_deref() != Some(&**want) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn mixed(&mut self, pieces: &[Piece], next: u32, i: usize, range: &Range<u32>) -> Result<Option<&'t Leaf>, Ambiguity> {
+        let segment = self.text(range);
+        if pieces.len() > 4 && segment.len() > MAX_SPLIT {
+            return Err(Ambiguity::Steps);
+        }
+        let mut spans = Captures::new();
+        let ways = splits(pieces, segment, 0, &mut spans);
+        if ways == 0 {
+            return Ok(None);
+        }
+        let mark = self.captures.len();
+        self.captures.extend(spans.into_iter().map(|s| range.start + s.start..range.start + s.end));
+        let leaf = self.at(next, i + 1)?;
+        if leaf.is_some() && ways > 1 {
+            return Err(Ambiguity::Split(segment.into()));
+        }
+        if leaf.is_none() {
+            self.captures.truncate(mark);
+        }
+        Ok(leaf)
+    }
+
+    /// A parameter of several segments: the first end from which the rest matches. What goes on
+    /// after the parameter is tried before the parameter that takes everything.
+    fn multi(&mut self, suffix: &str, next: u32, i: usize) -> Result<Option<&'t Leaf>, Ambiguity> {
+        let trie = self.trie;
+        let Some(node) = trie.nodes.get(next as usize) else { return Ok(None) };
+        let Some(start) = self.segments.get(i).map(|r| r.start) else { return Ok(None) };
+        let goes_on = !(node.literals.is_empty() && node.mixed.is_empty() && node.whole.is_none() && node.multi.is_empty());
+        let mark = self.captures.len();
+        let mut found: Option<(&'t Leaf, Captures)> = None;
+        let count = self.segments.len();
+        for end in (i + 1..count).filter(|_| goes_on) {
+            let Some(stop) = self.stop(i, end, suffix) else { continue };
+            self.captures.push(start..stop);
+            if let Some(leaf) = self.at(next, end)? {
+                if found.is_some() {
+                    return Err(Ambiguity::Span);
+                }
+                found = Some((leaf, self.captures.clone()));
+            }
+            self.captures.truncate(mark);
+        }
+        if let Some((leaf, captures)) = found {
+            self.captures = captures;
+            return Ok(Some(leaf));
+        }
+        let Some(stop) = self.stop(i, count, suffix) else { return Ok(None) };
+        self.captures.push(start..stop);
+        let leaf = self.leaf(node)?;
+        if leaf.is_none() {
+            self.captures.truncate(mark);
+        }
+        Ok(leaf)
+    }
+
+    /// Where the value over the segments `i..end` stops, when it ends in `suffix`. A value that
+    /// ends in a slash is none, but the whole rest of `/contents/` is the empty one.
+    fn stop(&self, i: usize, end: usize, suffix: &str) -> Option<u32> {
+        let last = self.segments.get(end.checked_sub(1)?)?;
+        let text = self.text(last);
+        if text.is_empty() && !(suffix.is_empty() && end == i + 1 && end == self.segments.len()) {
+            return None;
+        }
+        let cut = text.strip_suffix(suffix)?;
+        if cut.is_empty() && !suffix.is_empty() {
+            return None;
+        }
+        Some(last.start + cut.len() as u32)
+    }
+}
+
+/// Refuses a segment that means another child once it is decoded.
+fn check_escapes(node: &Node, segment: &str) -> Result<(), Ambiguity> {
+    let decoded = Path::decode(segment);
+    let literal = |text: &str| node.literals.binary_search_by(|(t, _)| order(t, text)).is_ok();
+    if literal(&decoded) && *decoded != *segment {
+        return Err(Ambiguity::EscapedLiteral(decoded.into()));
+    }
+    for (pieces, _) in &node.mixed {
+        if pieces.len() > 4 && segment.len() > MAX_SPLIT {
+            return Err(Ambiguity::Steps);
+        }
+        let (raw, plain) = (splits(pieces, segment, 0, &mut Captures::new()), splits(pieces, &decoded, 0, &mut Captures::new()));
+        if raw != plain {
+            return Err(Ambiguity::Split(segment.into()));
+        }
+    }
+    for (suffix, _) in node.multi.iter().filter(|(s, _)| !s.is_empty()) {
+        if decoded.ends_with(&**suffix) != segment.ends_with(&**suffix) {
+            return Err(Ambiguity::EscapedLiteral(suffix.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// In how many ways (0, 1, or 2 for more) `text` splits into `pieces`; `spans` holds the first.
+fn splits(pieces: &[Piece], text: &str, base: u32, spans: &mut Captures) -> u8 {
+    match pieces {
+        [] => u8::from(text.is_empty()),
+        [Piece::Literal(literal), rest @ ..] => {
+            text.strip_prefix(&**literal).map_or(0, |tail| splits(rest, tail, base + literal.len() as u32, spans))
+        }
+        [Piece::Param] => {
+            if !text.is_empty() {
+                spans.push(base..base + text.len() as u32);
+            }
+            u8::from(!text.is_empty())
+        }
+        [Piece::Param, rest @ ..] => {
+            let Some(Piece::Literal(literal)) = rest.first() else { return 0 };
+            let mut ways = 0;
+            let mut from = 1;
+            while let Some(at) = text.get(from..).and_then(|t| t.find(&**literal)).map(|at| from + at) {
+                let mut inner = Captures::new();
+                inner.push(base..base + at as u32);
+                let more = splits(rest, text.get(at..).unwrap_or(""), base + at as u32, &mut inner);
+                if ways == 0 && more > 0 {
+                    spans.extend(inner);
+                }
+                ways += more;
+                if ways > 1 {
+                    return 2;
+                }
+                from = at + 1;
+                while !text.is_char_boundary(from) {
+                    from += 1;
+                }
+            }
+            ways
+        }
+    }
+}

@@ -1,0 +1,214 @@
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep},
+};
+
+/// What the bytes of an HTTP/1.1 connection show that the parsed request does not.
+///
+/// hyper reads `Content-Length` beside `Transfer-Encoding` as chunked and drops the length before
+/// anyone sees it (RFC 9112 §6.1 allows that, law 2 does not). So the bytes of each head are kept
+/// until its request is handed on, and looked at when it is chunked.
+#[derive(Debug, Default)]
+pub struct Wire {
+    head: Mutex<Vec<u8>>,
+    in_flight: AtomicBool,
+}
+
+impl Wire {
+    /// Marks a call in flight until the guard is dropped; for a chunked one, says whether its head
+    /// had one reading.
+    pub(super) fn begin(self: &Arc<Self>, chunked: bool) -> (InFlight, bool) {
+        let mut head = self.head.lock();
+        let clear = !chunked || has_one_length(&head);
+        head.clear();
+        self.in_flight.store(true, Ordering::Release);
+        (InFlight(self.clone()), clear)
+    }
+}
+
+/// A chunked head has one reading when its bytes are all here and hold no `Content-Length`.
+fn has_one_length(bytes: &[u8]) -> bool {
+    let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else {
+        // Pipelined behind another request: its head was read before it was looked for.
+        return false;
+    };
+    let head = bytes.get(..end).unwrap_or_default();
+    head.split(|b| *b == b'\n').skip(1).all(|line| {
+        let name = line.split(|b| *b == b':').next().unwrap_or(line);
+        !name.trim_ascii().eq_ignore_ascii_case(b"content-length")
+    })
+}
+
+/// A call is in flight while this lives.
+#[derive(Debug)]
+pub struct InFlight(Arc<Wire>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.store(false, Ordering::Release);
+    }
+}
+
+/// A connection that gives up on heads that do not come, and on silence between calls.
+pub(super) struct Watched<S> {
+    inner: S,
+    wire: Arc<Wire>,
+    watch: Watch,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// When the last byte went either way, or a head began to come.
+    since: Instant,
+    head_begun: bool,
+}
+
+/// What a connection is watched for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Watch {
+    /// A head must be whole this long after its first byte; None where heads are not seen (h2).
+    pub(super) header: Option<Duration>,
+    /// Longest silence with no call in flight.
+    pub(super) idle: Duration,
+    /// Bytes of a head that are kept.
+    pub(super) head_bytes: usize,
+}
+
+impl<S> Watched<S> {
+    pub(super) fn new(inner: S, wire: Arc<Wire>, watch: Watch) -> Self {
+        Self { inner, wire, watch, timer: None, since: Instant::now(), head_begun: false }
+    }
+
+    pub(super) fn into_inner(self) -> S {
+        self.inner
+    }
+
+    fn note_read(&mut self, bytes: &[u8]) {
+        if self.watch.header.is_none() {
+            self.since = Instant::now();
+            return;
+        }
+        if self.wire.in_flight.load(Ordering::Acquire) {
+            self.head_begun = false;
+            return;
+        }
+        let mut head = self.wire.head.lock();
+        if head.is_empty() {
+            self.head_begun = true;
+            self.since = Instant::now();
+        }
+        let room = self.watch.head_bytes.saturating_sub(head.len()).min(bytes.len());
+        head.extend_from_slice(bytes.get(..room).unwrap_or_default());
+    }
+
+    /// Ready when the connection has been silent, or its head has been coming, for too long.
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let limit = self.limit();
+            let due = self.since + limit;
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+            // Armed for earlier than now due: let it fire and look again, rather than re-arm a
+            // timer for every call.
+            if timer.deadline() > due {
+                timer.as_mut().reset(due);
+            }
+            std::task::ready!(timer.as_mut().poll(cx));
+            let now = Instant::now();
+            if self.wire.in_flight.load(Ordering::Acquire) {
+                self.since = now;
+            }
+            let due = self.since + self.limit();
+            if due <= now {
+                return Poll::Ready(());
+            }
+            if let Some(timer) = &mut self.timer {
+                timer.as_mut().reset(due);
+            }
+        }
+    }
+
+    fn limit(&self) -> Duration {
+        match self.watch.header {
+            Some(header) if self.head_begun && !self.wire.in_flight.load(Ordering::Acquire) => header,
+            _ => self.watch.idle,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        match Pin::new(&mut this.inner).poll_read(cx, buf) {
+            Poll::Ready(read) => {
+                this.note_read(buf.filled().get(before..).unwrap_or_default());
+                Poll::Ready(read)
+            }
+            Poll::Pending => {
+                if this.head_begun && this.wire.head.lock().is_empty() {
+                    // Its request was handed on; what is waited for now is the next one.
+                    this.head_begun = false;
+                    this.since = Instant::now();
+                }
+                this.poll_due(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.watch.header.is_none() {
+            self.since = Instant::now();
+        }
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if self.watch.header.is_none() {
+            self.since = Instant::now();
+        }
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_with_two_lengths_is_seen() {
+        let one = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nContent-Length: 5\r\n";
+        assert!(has_one_length(one));
+        for two in [
+            &b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n"[..],
+            b"POST / HTTP/1.1\r\ncontent-LENGTH: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n",
+            b"",
+        ] {
+            assert!(!has_one_length(two));
+        }
+    }
+}
