@@ -165,7 +165,7 @@ pub fn task_of(links: Vec<Link>) -> Task {
         id: TaskId::new(1),
         number: NUMBER.fetch_add(1, Ordering::Relaxed),
         agent: Arc::new(AgentRef { id: last.id.clone(), owner: "owner@acme.example".into(), spiffe_id: None }),
-        workflow: last.workflow.clone().unwrap(),
+        workflow: last.workflow.unwrap(),
         purpose: "a test".into(),
         principal: Principal { id: "alice@acme.example".into(), verified: true, claims: json!({"team": "support"}) },
         chain: std::iter::once(alice).chain(links).collect(),
