@@ -197,12 +197,8 @@ impl House {
         let task = armed.permitted().permit().task().clone();
         let decision = armed.permitted().decision().clone();
         let began = Instant::now();
-        let sent = rules.forward.send(armed, ask_readable).await;
-        if sent.left {
-            reservation.commit()
-        } else {
-            reservation.cancel()
-        }
+        // Marked as its first byte leaves; a call that stays is given back.
+        let sent = rules.forward.send(armed, ask_readable, || reservation.sent()).await;
         match sent.reply {
             Ok(reply) => {
                 if !decision.labels.is_empty() {

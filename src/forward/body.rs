@@ -214,7 +214,7 @@ impl Source {
             && *reusable
             && connection.is_done(cx)
         {
-            site.keep(*connection);
+            site.keep(connection);
         }
     }
 }
