@@ -16,7 +16,7 @@ use crate::{
     audit::Audit,
     authority::{Registry, Tasks},
     clock::SystemClock,
-    config::{Ca, Config},
+    config::{Ca, Config, RegistrySpec},
     credential::Broker,
     decide::{self, Decider},
     enforce::{House, Parts, Rules},
@@ -77,10 +77,11 @@ fn load_rest(config: &Config) -> Result<Rest, Problems> {
             return Err(Problems(problems));
         }
     };
+    let registry = folded(&config.registry, &catalog);
     if let Err(found) = check_grants(config, &catalog) {
         problems.extend(found.0);
     }
-    let decider = match Decider::load(sources(config, &catalog)) {
+    let decider = match Decider::load(sources(config, &registry, &catalog)) {
         Ok((decider, more)) => {
             warnings.extend(more);
             Some(decider)
@@ -93,7 +94,7 @@ fn load_rest(config: &Config) -> Result<Rest, Problems> {
     match (broker, decider) {
         (Some(broker), Some(decider)) if problems.is_empty() => {
             warnings.extend(broker.warnings().iter().cloned());
-            Ok((catalog, Registry::new(&config.registry, config.mode), decider, broker, warnings))
+            Ok((catalog, Registry::new(&registry, config.mode), decider, broker, warnings))
         }
         _ => Err(Problems(problems)),
     }
@@ -106,18 +107,33 @@ fn load_rest(config: &Config) -> Result<Rest, Problems> {
 pub fn policy_sources(path: &std::path::Path) -> Result<decide::Sources, Problems> {
     let config = Config::load(path)?;
     let catalog = Catalog::load(&config.catalog)?;
-    Ok(sources(&config, &catalog))
+    Ok(sources(&config, &folded(&config.registry, &catalog), &catalog))
 }
 
-fn sources(config: &Config, catalog: &Catalog) -> decide::Sources {
+fn sources(config: &Config, registry: &RegistrySpec, catalog: &Catalog) -> decide::Sources {
     decide::Sources {
         builtin: config.policies.builtin,
         paths: config.policies.paths.clone(),
-        registry: decide::registry_data(&config.registry),
+        registry: decide::registry_data(registry),
         parameters: catalog.parameter_names().into_iter().map(str::to_owned).collect(),
         timeout: config.limits.decision,
         cache_bytes: config.limits.cache,
     }
+}
+
+/// The registry with `where` values in the letter case that policies see: parameters that a vendor
+/// compares without regard to case arrive in lower case.
+fn folded(registry: &RegistrySpec, catalog: &Catalog) -> RegistrySpec {
+    let mut registry = registry.clone();
+    let constraints = registry.workflows.iter_mut().flat_map(|w| &mut w.grants).flat_map(|g| &mut g.constraints);
+    for (_, values) in constraints.filter(|(name, _)| catalog.is_folded(name)) {
+        for value in values {
+            if let serde_json::Value::String(text) = value {
+                *text = text.to_lowercase();
+            }
+        }
+    }
+    registry
 }
 
 /// Grants must name operations and parameters that a catalog knows.

@@ -1,5 +1,7 @@
 //! Law 4: on the record before it leaves.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what is not as expected ends a test")]
+
 mod support;
 
 use support::{Do, Lab, Settings, Upstream, agent, log::Log};

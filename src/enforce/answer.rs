@@ -33,7 +33,7 @@ pub struct Answer {
 enum Kind {
     Nothing,
     Refusal(Option<Bytes>),
-    Upstream(Scrubbed<Upstream>),
+    Upstream(Box<Scrubbed<Upstream>>),
 }
 
 impl Answer {
@@ -78,7 +78,7 @@ impl House {
         match scrub_response(response, scrubber) {
             Ok(mut response) => {
                 *response.version_mut() = asked.version;
-                response.map(|body| Answer { kind: Kind::Upstream(body), account: Some(account), progress: reply.progress })
+                response.map(|body| Answer { kind: Kind::Upstream(Box::new(body)), account: Some(account), progress: reply.progress })
             }
             Err(refusal) => self.refuse(Box::new(Turned { account, brief, refusal }), asked),
         }
@@ -121,7 +121,7 @@ impl HttpBody for Answer {
             }
             Kind::Upstream(body) => body,
         };
-        let polled = Pin::new(&mut *body).poll_frame(cx);
+        let polled = Pin::new(&mut **body).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let (Some(account), Some(data)) = (&mut this.account, frame.data_ref()) {

@@ -100,7 +100,7 @@ impl House {
         };
         let read = read::whole(body, &head.headers, limit, self.bodies(), rules.config.timeouts.idle).await?;
         let reading = found.read(head, Some(&read.bytes))?;
-        Ok((reading, Body::whole(read.bytes)))
+        Ok((reading, Body::whole(read.bytes, read.place)))
     }
 
     /// Whether that is within the task's remit now, and with which credential.

@@ -45,6 +45,7 @@ pub(super) struct Site {
     pub(super) to: Destination,
     pub(super) host: HeaderValue,
     pub(super) authority: Authority,
+    #[expect(clippy::vec_box, reason = "a connection goes to its call and back as a pointer")]
     idle: Mutex<Vec<Box<H1>>>,
     h2: Mutex<Option<http2::SendRequest<Outbound>>>,
 }
