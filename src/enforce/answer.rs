@@ -28,6 +28,8 @@ pub struct Answer {
     kind: Kind,
     account: Option<Account>,
     progress: Option<Arc<Progress>>,
+    /// It broke off: it has ended, and is not whole.
+    cut: bool,
 }
 
 enum Kind {
@@ -38,7 +40,7 @@ enum Kind {
 
 impl Answer {
     pub(super) fn refusal(body: Bytes, account: Account) -> Self {
-        Self { kind: Kind::Refusal(Some(body).filter(|b| !b.is_empty())), account: Some(account), progress: None }
+        Self { kind: Kind::Refusal(Some(body).filter(|b| !b.is_empty())), account: Some(account), progress: None, cut: false }
     }
 
     fn settle(&mut self, complete: bool) {
@@ -70,12 +72,12 @@ impl House {
                 let upstream = hyper::upgrade::on(&mut response);
                 self.splice(agent, upstream, scrubber.cloned(), task.ended.clone(), account);
             }
-            return response.map(|_| Answer { kind: Kind::Nothing, account: None, progress: None });
+            return response.map(|_| Answer { kind: Kind::Nothing, account: None, progress: None, cut: false });
         }
         match scrub_response(response, scrubber) {
             Ok(mut response) => {
                 *response.version_mut() = asked.version;
-                response.map(|body| Answer { kind: Kind::Upstream(body), account: Some(account), progress: reply.progress })
+                response.map(|body| Answer { kind: Kind::Upstream(body), account: Some(account), progress: reply.progress, cut: false })
             }
             Err(refusal) => self.refuse(Box::new(Turned { account, brief, refusal }), asked),
         }
@@ -129,6 +131,7 @@ impl HttpBody for Answer {
             }
             Poll::Ready(None) => this.settle(true),
             Poll::Ready(Some(Err(error))) => {
+                this.cut = true;
                 if let Some(account) = &mut this.account {
                     account.outcome.reason = match error {
                         ScrubError::Upstream(cut) => cut.reason(),
@@ -162,7 +165,7 @@ impl HttpBody for Answer {
 impl Drop for Answer {
     fn drop(&mut self) {
         // An answer without a body is never polled.
-        let whole = self.is_end_stream();
+        let whole = !self.cut && self.is_end_stream();
         self.settle(whole);
     }
 }

@@ -65,7 +65,13 @@ impl Forward {
             answered = exchange => answered,
             () = first_byte => Err(Refusal::new(Reason::UpstreamTimeout, format!("no answer within {:?}", self.0.timeouts.first_byte))),
         };
-        let reply = answered.map(|answered| Reply { response: self.answer(answered, ended), progress });
+        let reply = match answered {
+            Ok(answered) => Ok(Reply { response: self.answer(answered, ended), progress }),
+            Err(refusal) => Err(match &progress {
+                Some(progress) => progress.blame(refusal, &mut account),
+                None => refusal,
+            }),
+        };
         Sent { account, lease, reply, left }
     }
 
@@ -241,6 +247,15 @@ fn strip_answer(headers: &mut HeaderMap, switching: bool) {
 }
 
 impl Progress {
+    /// Accounts for a body that was not answered; what the agent broke off is not upstream's fault.
+    fn blame(&self, refusal: Refusal, account: &mut Account) -> Refusal {
+        self.note(account);
+        if refusal.reason == Reason::UpstreamUnreachable && self.broken.load(Ordering::Relaxed) {
+            return Refusal::new(Reason::AmbiguousRequest, "the request body broke off before its end");
+        }
+        refusal
+    }
+
     /// Moves what was counted into the account.
     pub fn note(&self, account: &mut Account) {
         account.outcome.bytes_up = self.bytes.load(Ordering::Relaxed);
