@@ -15,8 +15,9 @@ use crate::{
     },
     audit::Audit,
     authority::{Registry, Tasks},
+    call::Effect,
     clock::SystemClock,
-    config::{Ca, Config, RegistrySpec},
+    config::{Ca, Config, OperationFacts, RegistrySpec},
     credential::Broker,
     decide::{self, Decider},
     enforce::{House, Parts, Rules},
@@ -138,14 +139,18 @@ fn folded(registry: &RegistrySpec, catalog: &Catalog) -> RegistrySpec {
 
 /// Grants must name operations and parameters that a catalog knows.
 fn check_grants(config: &Config, catalog: &Catalog) -> Result<(), Problems> {
+    // A tunnelled host is judged by its name alone, as an operation that no catalog lists.
+    let mut tunnels: Vec<String> = catalog.providers().map(|p| format!("{}.tunnel", p.id)).collect();
+    tunnels.push("tunnel".into());
     let facts: Vec<_> = catalog
         .operations()
-        .map(|facts| crate::config::OperationFacts {
+        .map(|facts| OperationFacts {
             id: &facts.operation().id,
             effect: facts.operation().effect,
             labels: &facts.operation().labels,
             params: facts.parameters().map(|(name, _)| name).collect(),
         })
+        .chain(tunnels.iter().map(|id| OperationFacts { id, effect: Effect::Execute, labels: &[], params: vec!["host"] }))
         .collect();
     config.registry.check_against(&facts)
 }
@@ -177,7 +182,8 @@ impl App {
         let events = Arc::new(events::OnRecord::new(audit.clone()));
         let tasks = Arc::new(Tasks::new(Arc::new(SystemClock), events, config.timeouts.drain));
         let revision = rules.decider.revision().to_owned();
-        let house = House::new(Parts { rules, tasks, audit, metrics, terminator });
+        let drain = Drain::default();
+        let house = House::new(Parts { rules, tasks, audit, metrics, terminator, drain: drain.clone() });
         house.metrics().policy(&revision);
         let limits = Limits {
             connections: config.limits.connections,
@@ -198,7 +204,7 @@ impl App {
             .as_ref()
             .map(|p| ControlSocket::bind(p).map_err(|e| cannot_bind("listen.control", &p.display().to_string(), &e)));
         let control = control.transpose()?;
-        Ok(Self { house, forward, admin, control, readiness, starting, drain: Drain::default(), deadline: config.timeouts.drain })
+        Ok(Self { house, forward, admin, control, readiness, starting, drain, deadline: config.timeouts.drain })
     }
 
     #[must_use]

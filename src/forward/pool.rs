@@ -29,7 +29,7 @@ use super::{
 /// Idle connections kept for one destination.
 const IDLE_KEPT: usize = 64;
 /// Shorter than what servers commonly allow, so that we close first.
-const IDLE_LIFE: Duration = Duration::from_secs(50);
+pub(super) const IDLE_LIFE: Duration = Duration::from_secs(50);
 /// Destinations remembered.
 const SITES: usize = 1024;
 
@@ -84,6 +84,17 @@ impl Pool {
             }
         }
         Ok(sites.entry(to.clone()).or_insert(site).clone())
+    }
+}
+
+impl Pool {
+    /// Closes connections that nobody used for long, or that upstream closed.
+    pub(super) fn reap(&self) {
+        let sites: Vec<Arc<Site>> = self.sites.read().values().cloned().collect();
+        let now = Instant::now();
+        for site in sites {
+            site.idle.lock().retain_mut(|h1| now.duration_since(h1.idle_since) < IDLE_LIFE && h1.is_alive());
+        }
     }
 }
 

@@ -3,6 +3,7 @@ use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering},
     task::Poll,
+    time::Duration,
 };
 
 use http::{HeaderMap, Request, Response, Version, header};
@@ -60,14 +61,21 @@ impl Forward {
                 Some(protocol) => Box::pin(self.exchange_upgrade(&site, permit, request, &protocol, &leaving)).await,
             }
         };
-        let first_byte = tokio::time::sleep(self.0.timeouts.first_byte);
         let answered = tokio::select! {
             biased;
             () = &mut ended => Err(Refusal::new(Reason::TaskEnded, "the task ended while upstream was being asked")),
             answered = exchange => answered,
-            () = first_byte => Err(Refusal::new(Reason::UpstreamTimeout, format!("no answer within {:?}", self.0.timeouts.first_byte))),
+            () = silence(self.0.timeouts.first_byte, progress.as_deref()) => {
+                Err(Refusal::new(Reason::UpstreamTimeout, format!("no answer within {:?}", self.0.timeouts.first_byte)))
+            }
         };
-        let reply = answered.map(|answered| Reply { response: self.answer(answered, ended), progress });
+        let reply = match answered {
+            Ok(answered) => Ok(Reply { response: self.answer(answered, ended), progress }),
+            Err(refusal) => Err(match &progress {
+                Some(progress) => progress.blame(refusal, &mut account),
+                None => refusal,
+            }),
+        };
         Sent { account, lease, reply }
     }
 
@@ -100,6 +108,7 @@ impl Forward {
 
     /// Opens a connection, for a permit that still holds when it is open.
     async fn dial(&self, site: &Arc<Site>, permit: Permit, offer: Offer) -> Result<Connection, Refusal> {
+        self.reap();
         let (wire, permit) = self.0.dialer.open(permit, &site.to, offer).await?;
         let connection = site.speak(wire).await?;
         match permit.void(std::time::Instant::now()) {
@@ -166,6 +175,20 @@ impl Failure {
             Some(Cut::TaskEnded) => Refusal::new(Reason::TaskEnded, "the task ended while the request was sent"),
             _ => unreachable(&site.to, &describe(&self.error)),
         }
+    }
+}
+
+/// Resolves when upstream has been silent for `limit`: not counted while a request body still moves.
+async fn silence(limit: Duration, progress: Option<&Progress>) {
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(limit).await;
+        let Some(progress) = progress else { return };
+        let now = progress.bytes.load(Ordering::Relaxed);
+        if now == before {
+            return;
+        }
+        before = now;
     }
 }
 
@@ -242,6 +265,15 @@ fn strip_answer(headers: &mut HeaderMap, switching: bool) {
 }
 
 impl Progress {
+    /// Accounts for a body that was not answered; what the agent broke off is not upstream's fault.
+    fn blame(&self, refusal: Refusal, account: &mut Account) -> Refusal {
+        self.note(account);
+        if refusal.reason == Reason::UpstreamUnreachable && self.broken.load(Ordering::Relaxed) {
+            return Refusal::new(Reason::AmbiguousRequest, "the request body broke off before its end");
+        }
+        refusal
+    }
+
     /// Moves what was counted into the account.
     pub fn note(&self, account: &mut Account) {
         account.outcome.bytes_up = self.bytes.load(Ordering::Relaxed);

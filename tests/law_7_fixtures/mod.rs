@@ -65,7 +65,7 @@ pub fn workflow(id: &str, grants: Vec<GrantSpec>) -> WorkflowSpec {
     }
 }
 
-/// The registry of DESIGN §4.3, and some more agents to delegate to.
+/// A registry of two agents, and some more agents to delegate to.
 pub fn registry() -> RegistrySpec {
     let mut label = grant(&["github.issues.add-labels"], &[], &[("owner", json!("acme")), ("repo", json!("web"))]);
     label.limit = Some(LimitSpec { calls: 20, per: None });

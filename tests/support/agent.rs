@@ -63,12 +63,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
 
     pub async fn ask(&mut self, bytes: impl AsRef<[u8]>) -> Answer {
         self.send(bytes).await;
-        Box::pin(self.answer()).await.expect("an answer")
+        self.answer().await.expect("an answer")
     }
 
     /// The next answer; None when the connection ends before its head.
     pub async fn answer(&mut self) -> Option<Answer> {
-        Box::pin(timeout(PATIENCE, self.next(false))).await.expect("an answer in time")
+        timeout(PATIENCE, self.next(false)).await.expect("an answer in time")
     }
 
     /// The answer to a HEAD.
