@@ -31,6 +31,9 @@ fn rest(method: &Method, uri: &Uri, headers: &HeaderMap, version: Version) -> Re
     if *method == Method::CONNECT {
         return Err(ambiguous("a CONNECT inside a connection that was opened by CONNECT"));
     }
+    if headers.get_all(header::TRANSFER_ENCODING).iter().nth(1).is_some() {
+        return Err(ambiguous("the request has two Transfer-Encoding fields (RFC 9112 §7: chunked once, at the end)"));
+    }
     let whole = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let path = Path::parse(whole).map_err(|error| ambiguous(error.to_string()))?;
     Ok((path, upgrade(headers, version)?))
