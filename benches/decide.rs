@@ -1,6 +1,8 @@
 //! What a decision costs in process: kept with 1,000 resident, and fresh with 10 to 10,000 agents.
 //! `cargo bench --bench decide`
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what is not as expected ends a test")]
+
 #[path = "../tests/law_7_fixtures/mod.rs"]
 mod fixtures;
 

@@ -2,6 +2,8 @@
 //! of several rounds, and what loading the built-in catalogs costs. CPU, since other work on the
 //! machine would count otherwise.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what is not as expected ends a test")]
+
 use std::{
     hint::black_box,
     time::{Duration, Instant},

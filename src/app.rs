@@ -15,8 +15,9 @@ use crate::{
     },
     audit::Audit,
     authority::{Registry, Tasks},
+    call::Effect,
     clock::SystemClock,
-    config::{Ca, Config},
+    config::{Ca, Config, OperationFacts, RegistrySpec},
     credential::Broker,
     decide::{self, Decider},
     enforce::{House, Parts, Rules},
@@ -77,10 +78,11 @@ fn load_rest(config: &Config) -> Result<Rest, Problems> {
             return Err(Problems(problems));
         }
     };
+    let registry = folded(&config.registry, &catalog);
     if let Err(found) = check_grants(config, &catalog) {
         problems.extend(found.0);
     }
-    let decider = match Decider::load(sources(config, &catalog)) {
+    let decider = match Decider::load(sources(config, &registry, &catalog)) {
         Ok((decider, more)) => {
             warnings.extend(more);
             Some(decider)
@@ -93,7 +95,7 @@ fn load_rest(config: &Config) -> Result<Rest, Problems> {
     match (broker, decider) {
         (Some(broker), Some(decider)) if problems.is_empty() => {
             warnings.extend(broker.warnings().iter().cloned());
-            Ok((catalog, Registry::new(&config.registry, config.mode), decider, broker, warnings))
+            Ok((catalog, Registry::new(&registry, config.mode), decider, broker, warnings))
         }
         _ => Err(Problems(problems)),
     }
@@ -106,30 +108,49 @@ fn load_rest(config: &Config) -> Result<Rest, Problems> {
 pub fn policy_sources(path: &std::path::Path) -> Result<decide::Sources, Problems> {
     let config = Config::load(path)?;
     let catalog = Catalog::load(&config.catalog)?;
-    Ok(sources(&config, &catalog))
+    Ok(sources(&config, &folded(&config.registry, &catalog), &catalog))
 }
 
-fn sources(config: &Config, catalog: &Catalog) -> decide::Sources {
+fn sources(config: &Config, registry: &RegistrySpec, catalog: &Catalog) -> decide::Sources {
     decide::Sources {
         builtin: config.policies.builtin,
         paths: config.policies.paths.clone(),
-        registry: decide::registry_data(&config.registry),
+        registry: decide::registry_data(registry),
         parameters: catalog.parameter_names().into_iter().map(str::to_owned).collect(),
         timeout: config.limits.decision,
         cache_bytes: config.limits.cache,
     }
 }
 
+/// The registry with `where` values in the letter case that policies see: parameters that a vendor
+/// compares without regard to case arrive in lower case.
+fn folded(registry: &RegistrySpec, catalog: &Catalog) -> RegistrySpec {
+    let mut registry = registry.clone();
+    let constraints = registry.workflows.iter_mut().flat_map(|w| &mut w.grants).flat_map(|g| &mut g.constraints);
+    for (_, values) in constraints.filter(|(name, _)| catalog.is_folded(name)) {
+        for value in values {
+            if let serde_json::Value::String(text) = value {
+                *text = text.to_lowercase();
+            }
+        }
+    }
+    registry
+}
+
 /// Grants must name operations and parameters that a catalog knows.
 fn check_grants(config: &Config, catalog: &Catalog) -> Result<(), Problems> {
+    // A tunnelled host is judged by its name alone, as an operation that no catalog lists.
+    let mut tunnels: Vec<String> = catalog.providers().map(|p| format!("{}.tunnel", p.id)).collect();
+    tunnels.push("tunnel".into());
     let facts: Vec<_> = catalog
         .operations()
-        .map(|facts| crate::config::OperationFacts {
+        .map(|facts| OperationFacts {
             id: &facts.operation().id,
             effect: facts.operation().effect,
             labels: &facts.operation().labels,
             params: facts.parameters().map(|(name, _)| name).collect(),
         })
+        .chain(tunnels.iter().map(|id| OperationFacts { id, effect: Effect::Execute, labels: &[], params: vec!["host"] }))
         .collect();
     config.registry.check_against(&facts)
 }
@@ -161,7 +182,8 @@ impl App {
         let events = Arc::new(events::OnRecord::new(audit.clone()));
         let tasks = Arc::new(Tasks::new(Arc::new(SystemClock), events, config.timeouts.drain));
         let revision = rules.decider.revision().to_owned();
-        let house = House::new(Parts { rules, tasks, audit, metrics, terminator });
+        let drain = Drain::default();
+        let house = House::new(Parts { rules, tasks, audit, metrics, terminator, drain: drain.clone() });
         house.metrics().policy(&revision);
         let limits = Limits {
             connections: config.limits.connections,
@@ -182,7 +204,7 @@ impl App {
             .as_ref()
             .map(|p| ControlSocket::bind(p).map_err(|e| cannot_bind("listen.control", &p.display().to_string(), &e)));
         let control = control.transpose()?;
-        Ok(Self { house, forward, admin, control, readiness, starting, drain: Drain::default(), deadline: config.timeouts.drain })
+        Ok(Self { house, forward, admin, control, readiness, starting, drain, deadline: config.timeouts.drain })
     }
 
     #[must_use]

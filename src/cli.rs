@@ -14,7 +14,7 @@ use crate::problem::Problem;
 pub mod agents;
 pub mod audit;
 pub mod check;
-mod control;
+pub mod control;
 pub mod demo;
 pub mod explain;
 pub mod init;

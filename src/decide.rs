@@ -128,8 +128,9 @@ fn build(
     let Some(entry) = graph.find(&ENTRY) else { return Err(Vec::new()) };
     let (footprint, report) = footprint::of(&graph, entry, &registry::wheres(&sources.registry));
     data.insert("remit".to_owned(), sources.registry);
+    let data = serde_json::Value::Object(data);
     let revision = revision(&policies, &data);
-    let data = input::json(&serde_json::Value::Object(data));
+    let data = input::json(&data);
     let entry_name = format!("data.{}", ENTRY.join("."));
     let engine = engine::Engine::build(&policies, data, &entry_name, plain::is_plain(&graph, entry), sources.timeout);
     let decider = Decider {
@@ -151,7 +152,7 @@ fn recursion(modules: &[syntax::Module], tests: &[syntax::Module]) -> Option<Pro
     problems.pop()
 }
 
-fn revision(policies: &[engine::Source], data: &serde_json::Map<String, serde_json::Value>) -> String {
+fn revision(policies: &[engine::Source], data: &serde_json::Value) -> String {
     let mut hash = digest::Context::new(&digest::SHA256);
     for source in policies {
         for part in [&source.file, &source.text] {
@@ -159,6 +160,6 @@ fn revision(policies: &[engine::Source], data: &serde_json::Map<String, serde_js
             hash.update(part.as_bytes());
         }
     }
-    hash.update(serde_json::Value::Object(data.clone()).to_string().as_bytes());
+    hash.update(data.to_string().as_bytes());
     hash.finish().as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -12,7 +12,7 @@ mod send;
 mod splice;
 mod stream;
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 pub use body::{Cut, Progress, Upstream};
 pub use guard::AddressGuard;
@@ -32,12 +32,30 @@ struct Inner {
     dialer: dial::Dialer,
     pool: pool::Pool,
     timeouts: Timeouts,
+    reaping: Once,
 }
 
 impl Forward {
     #[must_use]
     pub fn new(upstream: &config::Upstream, timeouts: &Timeouts, tls: UpstreamTls) -> Self {
         let dialer = dial::Dialer::new(upstream, timeouts.connect, tls);
-        Self(Arc::new(Inner { dialer, pool: pool::Pool::default(), timeouts: timeouts.clone() }))
+        Self(Arc::new(Inner { dialer, pool: pool::Pool::default(), timeouts: timeouts.clone(), reaping: Once::new() }))
+    }
+
+    /// Starts to close connections that nobody used for long, until this `Forward` is gone.
+    fn reap(&self) {
+        self.0.reaping.call_once(|| {
+            let inner = Arc::downgrade(&self.0);
+            tokio::spawn(async move {
+                let mut tick = tokio::time::interval(pool::IDLE_LIFE / 2);
+                loop {
+                    tick.tick().await;
+                    match inner.upgrade() {
+                        Some(inner) => inner.pool.reap(),
+                        None => return,
+                    }
+                }
+            });
+        });
     }
 }

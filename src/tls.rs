@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 pub use ca::{Authority, CaError};
 pub use leaf::Terminator;
-pub use upstream::{UpstreamTls, load_roots};
+pub use upstream::{Offer, UpstreamTls, load_roots, speaks_no_offered};
 
 /// The one TLS backend: rustls on ring.
 pub(crate) fn provider() -> Arc<rustls::crypto::CryptoProvider> {

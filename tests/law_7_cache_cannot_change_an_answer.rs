@@ -1,6 +1,8 @@
 //! Law 7: a cached decision equals a fresh one for every input, over the policy that ships, over
 //! policies written to break the footprint, and across policy changes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what is not as expected ends a test")]
+
 #[path = "law_7_fixtures/mod.rs"]
 mod fixtures;
 #[path = "law_7_fixtures/random.rs"]

@@ -1,5 +1,7 @@
 //! What a policy may cost, and that none can take the process down.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what is not as expected ends a test")]
+
 #[path = "law_7_fixtures/mod.rs"]
 mod fixtures;
 

@@ -3,6 +3,8 @@
 //! `REMIT_TEST_OPA` names the OPA binary (`tests/tools/opa.sh` builds it). Without it these tests
 //! fail: a comparison that did not take place proves nothing.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what is not as expected ends a test")]
+
 #[path = "law_7_fixtures/mod.rs"]
 mod fixtures;
 #[path = "law_7_fixtures/random.rs"]

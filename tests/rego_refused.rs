@@ -1,5 +1,7 @@
 //! What loading refuses, with the file, the line and the fix; and what is only a warning.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what is not as expected ends a test")]
+
 #[path = "law_7_fixtures/mod.rs"]
 mod fixtures;
 

@@ -1,5 +1,7 @@
 //! The policy that ships, through the engine that is used.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what is not as expected ends a test")]
+
 #[path = "law_7_fixtures/mod.rs"]
 mod fixtures;
 

@@ -70,8 +70,9 @@ links := [link |
 held := [hold |
 	some link in links
 	grant := grant_of(link)
-	narrow := narrow_of(link)
-	narrow_holds(link, narrow)
+	grants := object.get(link, "grants", [])
+	narrow := narrow_of(grants)
+	narrow_holds(grants, narrow)
 	hold := {"agent": link.id, "workflow": link.workflow, "grant": grant, "narrow": narrow}
 ]
 

@@ -3,19 +3,17 @@
 package remit.authz
 
 # At most one: the first that matches and needs no approval, else the first that matches.
-narrow_of(link) := array.slice(
+narrow_of(grants) := array.slice(
 	array.concat(
-		[{"key": key(i), "grant": grant} | some i, grant in grants_of(link); matches(grant); not grant.approval],
-		[{"key": key(i), "grant": grant} | some i, grant in grants_of(link); matches(grant)],
+		[{"key": key(i), "grant": grant} | some i, grant in grants; matches(grant); not grant.approval],
+		[{"key": key(i), "grant": grant} | some i, grant in grants; matches(grant)],
 	),
 	0, 1,
 )
 
-narrow_holds(link, _) if count(grants_of(link)) == 0
+narrow_holds(grants, _) if grants == []
 
 narrow_holds(_, narrow) if count(narrow) > 0
-
-grants_of(link) := object.get(link, "grants", [])
 
 key(i) := concat("-", ["delegated", format_int(i, 10)])
 

@@ -89,7 +89,12 @@ impl Reloader {
             ("listen", format!("{:?}", old.listen) != format!("{:?}", new.listen)),
             ("tls.ca", old.tls.ca != new.tls.ca),
             ("audit", format!("{:?}", old.audit) != format!("{:?}", new.audit)),
+            ("tls.publish", old.tls.publish != new.tls.publish),
             ("limits.connections", old.limits.connections != new.limits.connections),
+            ("limits.header_bytes", old.limits.header_bytes != new.limits.header_bytes),
+            ("limits.body.total", old.limits.body_total != new.limits.body_total),
+            ("timeouts.header", old.timeouts.header != new.timeouts.header),
+            ("timeouts.drain", old.timeouts.drain != new.timeouts.drain),
         ];
         for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
             tracing::warn!("{key} has changed and takes effect at the next start");

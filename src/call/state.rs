@@ -5,8 +5,14 @@ use smallvec::SmallVec;
 use super::{Account, Body, Caller, Decision, DecisionId, Destination, Head, Intent, Lease, Permit, Provider};
 
 /// A request read from the wire, with one reading, and an account that will be closed.
+///
+/// In a box, as what is understood of it: a call is handed from room to room by its owner, and
+/// a pointer is cheaper to hand on than a head.
 #[derive(Debug)]
-pub struct Accepted {
+pub struct Accepted(Box<Received>);
+
+#[derive(Debug)]
+struct Received {
     head: Head,
     account: Account,
 }
@@ -22,6 +28,11 @@ pub struct Identified {
 #[derive(Debug)]
 pub struct Understood {
     identified: Identified,
+    asked: Box<Asked>,
+}
+
+#[derive(Debug)]
+struct Asked {
     intents: SmallVec<[Intent; 1]>,
     provider: Option<Arc<Provider>>,
     body: Body,
@@ -46,21 +57,21 @@ pub struct Armed {
 impl Accepted {
     #[must_use]
     pub fn new(head: Head, account: Account) -> Self {
-        Self { head, account }
+        Self(Box::new(Received { head, account }))
     }
 
     #[must_use]
     pub fn head(&self) -> &Head {
-        &self.head
+        &self.0.head
     }
 
     #[must_use]
     pub fn account(&self) -> &Account {
-        &self.account
+        &self.0.account
     }
 
     pub fn into_account(self) -> Account {
-        self.account
+        self.0.account
     }
 
     #[must_use]
@@ -72,7 +83,7 @@ impl Accepted {
 impl Identified {
     #[must_use]
     pub fn head(&self) -> &Head {
-        &self.accepted.head
+        self.accepted.head()
     }
 
     #[must_use]
@@ -92,14 +103,14 @@ impl Identified {
 
     #[must_use]
     pub fn understood(self, intents: SmallVec<[Intent; 1]>, provider: Option<Arc<Provider>>, body: Body) -> Understood {
-        Understood { identified: self, intents, provider, body }
+        Understood { identified: self, asked: Box::new(Asked { intents, provider, body }) }
     }
 }
 
 impl Understood {
     #[must_use]
     pub fn id(&self) -> DecisionId {
-        self.identified.accepted.account.outcome.id
+        self.identified.accepted.0.account.outcome.id
     }
 
     #[must_use]
@@ -109,7 +120,7 @@ impl Understood {
 
     #[must_use]
     pub fn to(&self) -> &Destination {
-        &self.identified.accepted.head.to
+        &self.identified.accepted.0.head.to
     }
 
     #[must_use]
@@ -120,17 +131,17 @@ impl Understood {
     /// What is asked for; never empty.
     #[must_use]
     pub fn intents(&self) -> &[Intent] {
-        &self.intents
+        &self.asked.intents
     }
 
     #[must_use]
     pub fn provider(&self) -> Option<&Arc<Provider>> {
-        self.provider.as_ref()
+        self.asked.provider.as_ref()
     }
 
     #[must_use]
     pub fn body(&self) -> &Body {
-        &self.body
+        &self.asked.body
     }
 
     #[must_use]
@@ -197,8 +208,8 @@ impl Armed {
     #[must_use]
     pub fn into_parts(self) -> (Head, Body, Permit, Option<Lease>, Account) {
         let Permitted { understood, permit, .. } = self.permitted;
-        let Understood { identified, body, .. } = understood;
-        let Accepted { head, account } = identified.accepted;
-        (head, body, permit, self.lease, account)
+        let Understood { identified, asked } = understood;
+        let Received { head, account } = *identified.accepted.0;
+        (head, asked.body, permit, self.lease, account)
     }
 }

@@ -2,7 +2,7 @@ mod agent;
 mod stage;
 mod upstream;
 
-use std::{fmt::Write as _, fs, path::PathBuf, process::ExitCode};
+use std::{fmt::Write as _, fs, path::Path, process::ExitCode};
 
 use http::StatusCode;
 
@@ -167,7 +167,7 @@ async fn the_end(story: &mut Story, stage: &Stage, agent: &Agent, task: &TaskId)
     Ok(())
 }
 
-fn on_the_record(story: &mut Story, audit: &PathBuf) -> Result<(), StageError> {
+fn on_the_record(story: &mut Story, audit: &Path) -> Result<(), StageError> {
     story.begin("The record");
     let report = verify_dir(audit, None).map_err(StageError::new)?;
     for chain in &report.chains {

@@ -138,7 +138,7 @@ fn explain(rules: &Rules, task: &Task, head: &Head, body: Option<&str>) -> Resul
         },
     };
     let (decision, _) = rules.decider.judge_parts(&facts, &reading.intents);
-    let body = Body::whole(bytes);
+    let body = Body::whole(bytes, None);
     let (mut credential, mut refusal) = (None, None);
     if let (Verdict::Allow, Some(intent)) = (decision.verdict, reading.intents.first()) {
         let workflow = rules.registry.workflow(&task.workflow).and_then(|w| w.credential.as_deref());

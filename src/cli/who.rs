@@ -20,7 +20,7 @@ impl Who {
     pub(crate) fn pick(config: &Config, agent: Option<&str>, workflow: Option<&str>) -> Result<Self, Problem> {
         let ambient = config.ambient.as_ref();
         let agents: Vec<&str> = config.registry.agents.iter().map(|a| &*a.id).collect();
-        let agent = pick("agent", agent.or(ambient.map(|a| &*a.agent)), &agents)?;
+        let agent = pick("agent", agent.or_else(|| ambient.map(|a| &*a.agent)), &agents)?;
         let bound = config.registry.agents.iter().filter(|a| a.id == agent).flat_map(|a| &a.workflows);
         let workflows: Vec<&str> = bound.map(|w| &**w).collect();
         let ambient = ambient.filter(|a| a.agent == agent).map(|a| &*a.workflow);

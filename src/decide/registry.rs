@@ -47,12 +47,19 @@ pub fn registry_data(registry: &RegistrySpec) -> Value {
 /// The parameters that `where` constraints name.
 pub(super) fn wheres(data: &Value) -> std::collections::BTreeSet<Box<str>> {
     let workflows = data.get("workflows").and_then(Value::as_object).into_iter().flat_map(Map::values);
-    let lists = |of: &Value, name: &str| of.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-    workflows
-        .flat_map(|w| lists(w, "grants"))
-        .flat_map(|g| lists(&g, "where"))
-        .filter_map(|c| c.get("param").and_then(Value::as_str).map(Box::from))
-        .collect()
+    let mut names = std::collections::BTreeSet::new();
+    for constraint in workflows.flat_map(|w| list(w, "grants")).flat_map(|g| list(g, "where")) {
+        if let Some(name) = constraint.get("param").and_then(Value::as_str)
+            && !names.contains(name)
+        {
+            names.insert(Box::from(name));
+        }
+    }
+    names
+}
+
+fn list<'a>(of: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+    of.get(name).and_then(Value::as_array).into_iter().flatten()
 }
 
 fn workflow(workflow: &WorkflowSpec) -> Value {

@@ -31,12 +31,21 @@ fn rest(method: &Method, uri: &Uri, headers: &HeaderMap, version: Version) -> Re
     if *method == Method::CONNECT {
         return Err(ambiguous("a CONNECT inside a connection that was opened by CONNECT"));
     }
-    if headers.get_all(header::TRANSFER_ENCODING).iter().nth(1).is_some() {
-        return Err(ambiguous("the request has two Transfer-Encoding fields (RFC 9112 §7: chunked once, at the end)"));
-    }
+    refuse_codings(headers)?;
     let whole = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let path = Path::parse(whole).map_err(|error| ambiguous(error.to_string()))?;
     Ok((path, upgrade(headers, version)?))
+}
+
+/// A body coded twice is another body to whoever undoes one coding, and hyper undoes only `chunked`
+/// (RFC 9112 §7.1).
+fn refuse_codings(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut fields = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(first) = fields.next() else { return Ok(()) };
+    if first.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") && fields.next().is_none() {
+        return Ok(());
+    }
+    Err(ambiguous("the request has a Transfer-Encoding other than `chunked`, once"))
 }
 
 /// Where the request goes: target, `Host` and connection must say the same.

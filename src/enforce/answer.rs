@@ -28,17 +28,19 @@ pub struct Answer {
     kind: Kind,
     account: Option<Account>,
     progress: Option<Arc<Progress>>,
+    /// It broke off: it has ended, and is not whole.
+    cut: bool,
 }
 
 enum Kind {
     Nothing,
     Refusal(Option<Bytes>),
-    Upstream(Scrubbed<Upstream>),
+    Upstream(Box<Scrubbed<Upstream>>),
 }
 
 impl Answer {
     pub(super) fn refusal(body: Bytes, account: Account) -> Self {
-        Self { kind: Kind::Refusal(Some(body).filter(|b| !b.is_empty())), account: Some(account), progress: None }
+        Self { kind: Kind::Refusal(Some(body).filter(|b| !b.is_empty())), account: Some(account), progress: None, cut: false }
     }
 
     fn settle(&mut self, complete: bool) {
@@ -73,12 +75,17 @@ impl House {
                 let upstream = hyper::upgrade::on(&mut response);
                 self.splice(agent, upstream, scrubber.cloned(), task.ended.clone(), account);
             }
-            return response.map(|_| Answer { kind: Kind::Nothing, account: None, progress: None });
+            return response.map(|_| Answer { kind: Kind::Nothing, account: None, progress: None, cut: false });
         }
         match scrub_response(response, scrubber) {
             Ok(mut response) => {
                 *response.version_mut() = asked.version;
-                response.map(|body| Answer { kind: Kind::Upstream(body), account: Some(account), progress: reply.progress })
+                response.map(|body| Answer {
+                    kind: Kind::Upstream(Box::new(body)),
+                    account: Some(account),
+                    progress: reply.progress,
+                    cut: false,
+                })
             }
             Err(refusal) => self.refuse(Box::new(Turned { account, brief, refusal }), asked),
         }
@@ -93,7 +100,8 @@ impl House {
         account: Account,
     ) {
         let forward = self.rules().forward.clone();
-        tokio::spawn(async move {
+        // Waited for at a drain, and cut at its deadline.
+        self.drain().spawn(async move {
             let Ok((agent, upstream)) = tokio::try_join!(agent, upstream) else { return };
             let mut scanner = scrubber.map(Scanner::interactive);
             let clean = move |bytes: Option<Bytes>| match (&mut scanner, bytes) {
@@ -121,7 +129,7 @@ impl HttpBody for Answer {
             }
             Kind::Upstream(body) => body,
         };
-        let polled = Pin::new(&mut *body).poll_frame(cx);
+        let polled = Pin::new(&mut **body).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let (Some(account), Some(data)) = (&mut this.account, frame.data_ref()) {
@@ -133,6 +141,7 @@ impl HttpBody for Answer {
             }
             Poll::Ready(None) => this.settle(true),
             Poll::Ready(Some(Err(error))) => {
+                this.cut = true;
                 if let Some(account) = &mut this.account {
                     account.outcome.reason = match error {
                         ScrubError::Upstream(cut) => cut.reason(),
@@ -166,7 +175,7 @@ impl HttpBody for Answer {
 impl Drop for Answer {
     fn drop(&mut self) {
         // An answer without a body is never polled.
-        let whole = self.is_end_stream();
+        let whole = !self.cut && self.is_end_stream();
         self.settle(whole);
     }
 }

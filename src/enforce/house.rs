@@ -12,6 +12,7 @@ use crate::{
     decide::Decider,
     forward::Forward,
     intent::Catalog,
+    listen::Drain,
     metrics::Metrics,
     tls::Terminator,
 };
@@ -35,6 +36,7 @@ pub struct Parts {
     pub audit: Arc<Audit>,
     pub metrics: Arc<Metrics>,
     pub terminator: Terminator,
+    pub drain: Drain,
 }
 
 /// All rooms together. Cheap to clone.
@@ -50,6 +52,7 @@ struct Inner {
     recorder: Arc<dyn Recorder>,
     metrics: Arc<Metrics>,
     terminator: Terminator,
+    drain: Drain,
     /// KiB of bodies that may be read whole at one time, over all calls.
     bodies: Arc<Semaphore>,
 }
@@ -57,7 +60,7 @@ struct Inner {
 impl House {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { rules, tasks, audit, metrics, terminator } = parts;
+        let Parts { rules, tasks, audit, metrics, terminator, drain } = parts;
         let kib = usize::try_from(rules.config.limits.body_total >> 10).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Self(Arc::new(Inner {
             recorder: audit.clone(),
@@ -67,6 +70,7 @@ impl House {
             audit,
             metrics,
             terminator,
+            drain,
             bodies: Arc::new(Semaphore::new(kib)),
         }))
     }
@@ -107,6 +111,10 @@ impl House {
     #[must_use]
     pub fn terminator(&self) -> &Terminator {
         &self.0.terminator
+    }
+
+    pub(super) fn drain(&self) -> &Drain {
+        &self.0.drain
     }
 
     pub(super) fn recorder(&self) -> Arc<dyn Recorder> {

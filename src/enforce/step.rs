@@ -100,7 +100,7 @@ impl House {
         };
         let read = read::whole(body, &head.headers, limit, self.bodies(), rules.config.timeouts.idle).await?;
         let reading = found.read(head, Some(&read.bytes))?;
-        Ok((reading, Body::whole(read.bytes)))
+        Ok((reading, Body::whole(read.bytes, read.place)))
     }
 
     /// Whether that is within the task's remit now, and with which credential.
@@ -197,12 +197,8 @@ impl House {
         let task = armed.permitted().permit().task().clone();
         let decision = armed.permitted().decision().clone();
         let began = Instant::now();
-        let sent = rules.forward.send(armed, ask_readable).await;
-        if sent.left {
-            reservation.commit()
-        } else {
-            reservation.cancel()
-        }
+        // Marked as its first byte leaves; a call that stays is given back.
+        let sent = rules.forward.send(armed, ask_readable, || reservation.sent()).await;
         match sent.reply {
             Ok(reply) => {
                 if !decision.labels.is_empty() {

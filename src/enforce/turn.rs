@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, header};
 use smallvec::SmallVec;
@@ -22,6 +22,9 @@ pub(super) struct Turned {
     pub(super) brief: Brief,
     pub(super) refusal: Refusal,
 }
+
+/// Turning a call away: boxed, since few calls are and every call's future would carry it.
+pub(super) type Turning<'a> = Pin<Box<dyn Future<Output = Box<Turned>> + Send + 'a>>;
 
 /// How far a call came.
 pub(super) enum At {
@@ -170,7 +173,16 @@ impl Turned {
 
 impl House {
     /// Turns a call away before it is known who calls.
-    pub(super) async fn turn(&self, rules: &Rules, door: &Door, at: At, refusal: Refusal) -> Box<Turned> {
+    pub(super) fn turn<'a>(&'a self, rules: &'a Rules, door: &'a Door, at: At, refusal: Refusal) -> Turning<'a> {
+        Box::pin(self.turn_early(rules, door, at, refusal))
+    }
+
+    /// Turns away a call whose caller is known.
+    pub(super) fn turn_known<'a>(&'a self, rules: &'a Rules, at: At, refusal: Refusal) -> Turning<'a> {
+        Box::pin(self.turn_late(rules, at, refusal))
+    }
+
+    async fn turn_early(&self, rules: &Rules, door: &Door, at: At, refusal: Refusal) -> Box<Turned> {
         let provider = match (&at, at.head()) {
             (At::Raw { to: Some(to), .. }, _) => rules.catalog.provider_for_host(&to.host).cloned(),
             (_, Some(head)) => rules.catalog.provider_for_host(&head.to.host).cloned(),
@@ -182,8 +194,7 @@ impl House {
         turned
     }
 
-    /// Turns away a call whose caller is known.
-    pub(super) async fn turn_known(&self, rules: &Rules, at: At, refusal: Refusal) -> Box<Turned> {
+    async fn turn_late(&self, rules: &Rules, at: At, refusal: Refusal) -> Box<Turned> {
         let listener = at.caller().map_or(Listener::Forward, |c| c.listener);
         let provider = at.head().and_then(|head| rules.catalog.provider_for_host(&head.to.host)).cloned();
         let mut turned = self.turn_away(rules, listener, at, refusal).await;

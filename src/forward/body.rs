@@ -4,7 +4,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -56,6 +56,8 @@ impl Cut {
 pub struct Progress {
     pub bytes: AtomicU64,
     pub sha256: OnceLock<[u8; 32]>,
+    /// The agent's side broke, so that upstream never got the whole.
+    pub(super) broken: AtomicBool,
 }
 
 /// The request body on its way out.
@@ -120,7 +122,8 @@ impl HttpBody for Outbound {
                 }
             }
             Poll::Ready(None) => streaming.finish(),
-            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+            Poll::Ready(Some(Err(_))) => streaming.progress.broken.store(true, Ordering::Relaxed),
+            Poll::Pending => {}
         }
         frame
     }
@@ -214,7 +217,7 @@ impl Source {
             && *reusable
             && connection.is_done(cx)
         {
-            site.keep(*connection);
+            site.keep(connection);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     config,
     refusal::{Reason, Refusal},
     secret::Secret,
-    tls::UpstreamTls,
+    tls::{Offer, UpstreamTls, speaks_no_offered},
 };
 
 use super::{AddressGuard, proxy::Via};
@@ -49,8 +49,8 @@ impl Dialer {
     /// Opens a connection to where the permitted call goes, TLS shaken where it is `https`.
     ///
     /// The permit comes back with the connection, to be used up by sending.
-    pub(super) async fn open(&self, permit: Permit, to: &Destination, h1_only: bool) -> Result<(Wire, Permit), Refusal> {
-        let opened = timeout(self.connect, self.connect(&permit, to, h1_only)).await;
+    pub(super) async fn open(&self, permit: Permit, to: &Destination, offer: Offer) -> Result<(Wire, Permit), Refusal> {
+        let opened = timeout(self.connect, self.connect(&permit, to, offer)).await;
         let wire = opened.unwrap_or_else(|_| Err(unreachable(to, &format!("no connection within {:?}", self.connect))))?;
         Ok((wire, permit))
     }
@@ -70,23 +70,30 @@ impl Dialer {
         Ok((tcp, permit))
     }
 
-    async fn connect(&self, permit: &Permit, to: &Destination, h1_only: bool) -> Result<Wire, Refusal> {
-        let tcp = match self.via.proxy_for(to) {
-            None => self.tcp(permit, to).await?,
-            Some(proxy) => {
-                let tcp = self.tcp_to_proxy(to, proxy).await?;
-                if to.scheme == Scheme::Http {
-                    return Ok(Wire::PlainViaProxy(tcp, proxy.authorization().cloned()));
-                }
-                proxy.connect(tcp, to).await.map_err(|e| unreachable(to, &e.to_string()))?
-            }
+    async fn connect(&self, permit: &Permit, to: &Destination, offer: Offer) -> Result<Wire, Refusal> {
+        let tcp = match self.reach(permit, to).await? {
+            Wire::Plain(tcp) if to.scheme == Scheme::Https => tcp,
+            wire => return Ok(wire),
         };
+        match self.tls.connect(&to.host, tcp, offer).await {
+            Ok(tls) => Ok(Wire::Tls(Box::new(tls))),
+            // Upstream speaks h2 only, and was offered what the agent speaks.
+            Err(error) if offer == Offer::H1 && speaks_no_offered(&error) => {
+                let Wire::Plain(tcp) = self.reach(permit, to).await? else { return Err(unreachable(to, "the proxy changed its mind")) };
+                let tls = self.tls.connect(&to.host, tcp, Offer::Both).await.map_err(|e| unreachable(to, &format!("TLS: {e}")))?;
+                Ok(Wire::Tls(Box::new(tls)))
+            }
+            Err(error) => Err(unreachable(to, &format!("TLS: {error}"))),
+        }
+    }
+
+    /// A connection to upstream, or through a proxy to it, before TLS.
+    async fn reach(&self, permit: &Permit, to: &Destination) -> Result<Wire, Refusal> {
+        let Some(proxy) = self.via.proxy_for(to) else { return self.tcp(permit, to).await.map(Wire::Plain) };
+        let tcp = self.tcp_to_proxy(to, proxy).await?;
         match to.scheme {
-            Scheme::Http => Ok(Wire::Plain(tcp)),
-            Scheme::Https => match self.tls.connect(&to.host, tcp, h1_only).await {
-                Ok(tls) => Ok(Wire::Tls(Box::new(tls))),
-                Err(error) => Err(unreachable(to, &format!("TLS: {error}"))),
-            },
+            Scheme::Http => Ok(Wire::PlainViaProxy(tcp, proxy.authorization().cloned())),
+            Scheme::Https => proxy.connect(tcp, to).await.map(Wire::Plain).map_err(|e| unreachable(to, &e.to_string())),
         }
     }
 

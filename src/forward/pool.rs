@@ -17,6 +17,7 @@ use crate::{
     call::{Destination, Permit},
     refusal::Refusal,
     secret::Secret,
+    tls::Offer,
 };
 
 use super::{
@@ -28,7 +29,7 @@ use super::{
 /// Idle connections kept for one destination.
 const IDLE_KEPT: usize = 64;
 /// Shorter than what servers commonly allow, so that we close first.
-const IDLE_LIFE: Duration = Duration::from_secs(50);
+pub(super) const IDLE_LIFE: Duration = Duration::from_secs(50);
 /// Destinations remembered.
 const SITES: usize = 1024;
 
@@ -44,7 +45,8 @@ pub(super) struct Site {
     pub(super) to: Destination,
     pub(super) host: HeaderValue,
     pub(super) authority: Authority,
-    idle: Mutex<Vec<H1>>,
+    #[expect(clippy::vec_box, reason = "a connection goes to its call and back as a pointer")]
+    idle: Mutex<Vec<Box<H1>>>,
     h2: Mutex<Option<http2::SendRequest<Outbound>>>,
 }
 
@@ -85,32 +87,55 @@ impl Pool {
     }
 }
 
-impl Site {
-    /// A live connection from the pool, for a permit; or the permit back.
-    pub(super) fn reuse(&self, permit: Permit) -> Result<(Connection, Permit), Permit> {
+impl Pool {
+    /// Closes connections that nobody used for long, or that upstream closed.
+    pub(super) fn reap(&self) {
+        let sites: Vec<Arc<Site>> = self.sites.read().values().cloned().collect();
         let now = Instant::now();
-        while let Some(mut h1) = self.pop() {
-            if now.duration_since(h1.idle_since) < IDLE_LIFE && h1.is_alive() {
-                return Ok((Connection::H1(Box::new(h1)), permit));
-            }
+        for site in sites {
+            site.idle.lock().retain_mut(|h1| now.duration_since(h1.idle_since) < IDLE_LIFE && h1.is_alive());
         }
-        let mut kept = self.h2.lock();
-        match &*kept {
-            Some(h2) if !h2.is_closed() => Ok((Connection::H2(h2.clone()), permit)),
-            Some(_) => {
-                *kept = None;
-                Err(permit)
-            }
+    }
+}
+
+impl Site {
+    /// A live connection from the pool, for a permit; or the permit back. An h2 agent's call
+    /// takes an h2 connection where there is one, as others do when no h1 connection is idle.
+    pub(super) fn reuse(&self, permit: Permit, offer: Offer) -> Result<(Connection, Permit), Permit> {
+        let found = match offer {
+            Offer::Both => self.shared().or_else(|| self.idle()),
+            Offer::H1 => self.idle().or_else(|| self.shared()),
+        };
+        match found {
+            Some(connection) => Ok((connection, permit)),
             None => Err(permit),
         }
     }
 
-    fn pop(&self) -> Option<H1> {
+    fn idle(&self) -> Option<Connection> {
+        let now = Instant::now();
+        loop {
+            let mut h1 = self.pop()?;
+            if now.duration_since(h1.idle_since) < IDLE_LIFE && h1.is_alive() {
+                return Some(Connection::H1(h1));
+            }
+        }
+    }
+
+    fn shared(&self) -> Option<Connection> {
+        let mut kept = self.h2.lock();
+        if kept.as_ref().is_some_and(http2::SendRequest::is_closed) {
+            *kept = None;
+        }
+        kept.clone().map(Connection::H2)
+    }
+
+    fn pop(&self) -> Option<Box<H1>> {
         self.idle.lock().pop()
     }
 
     /// Keeps a connection whose call is over.
-    pub(super) fn keep(&self, mut h1: H1) {
+    pub(super) fn keep(&self, mut h1: Box<H1>) {
         h1.idle_since = Instant::now();
         let mut idle = self.idle.lock();
         if idle.len() >= IDLE_KEPT {

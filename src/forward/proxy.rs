@@ -50,8 +50,9 @@ impl Via {
             http: first(&["http_proxy", "all_proxy", "ALL_PROXY"]).as_deref().and_then(Proxy::parse),
             except: except
                 .split(',')
-                .map(|e| e.trim().trim_start_matches('.').to_ascii_lowercase().into())
-                .filter(|e: &Box<str>| !e.is_empty())
+                .map(|e| e.trim().trim_start_matches('.'))
+                .filter(|e| !e.is_empty())
+                .map(|e| e.to_ascii_lowercase().into())
                 .collect(),
         }
     }

@@ -3,14 +3,16 @@ use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering},
     task::Poll,
+    time::Duration,
 };
 
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, Response, Version, header};
 use hyper::{body::Incoming, client::conn::TrySendError};
 
 use crate::{
     call::{Account, Armed, Body, Lease, Permit},
     refusal::{Reason, Refusal},
+    tls::Offer,
 };
 
 use super::{
@@ -27,8 +29,6 @@ pub struct Sent {
     pub account: Account,
     pub lease: Option<Lease>,
     pub reply: Result<Reply, Refusal>,
-    /// Whether a byte of the request may have reached upstream.
-    pub left: bool,
 }
 
 /// Upstream's answer.
@@ -41,32 +41,42 @@ pub struct Reply {
 
 impl Forward {
     /// Sends the call and waits for the head of the answer. Races the end of the task all the way.
-    /// `prepare` sees the fields of a request that carries an injected credential.
-    pub async fn send(&self, armed: Armed, prepare: fn(&mut HeaderMap)) -> Sent {
+    /// `prepare` sees the fields of a request that carries an injected credential; `leaving` is told
+    /// before the first byte may reach upstream.
+    pub async fn send(&self, armed: Armed, prepare: fn(&mut HeaderMap), leaving: impl Fn() + Send + Sync) -> Sent {
         let (mut head, body, permit, lease, mut account) = armed.into_parts();
         note_body(&mut account, &body);
         let token = permit.task().ended.clone();
         let mut ended: Ended = Box::pin(token.clone().cancelled_owned());
         let (body, progress) = Outbound::new(body, || Box::pin(token.cancelled_owned()));
-        let mut left = false;
+        // What the agent speaks is what upstream is offered: gRPC needs h2 all the way, and an h1
+        // call is cheaper on a connection that it has to itself.
+        let offer = if head.version == Version::HTTP_2 { Offer::Both } else { Offer::H1 };
         let exchange = async {
             let site = self.0.pool.site(&head.to)?;
             let upgrade = head.upgrade.take();
             let request = canonical(head, body, &permit, lease.as_ref(), prepare)?;
             match upgrade {
-                None => self.exchange(&site, permit, request, &mut left).await,
-                Some(protocol) => self.exchange_upgrade(&site, permit, request, &protocol, &mut left).await,
+                None => self.exchange(&site, permit, request, offer, &leaving).await,
+                Some(protocol) => Box::pin(self.exchange_upgrade(&site, permit, request, &protocol, &leaving)).await,
             }
         };
-        let first_byte = tokio::time::sleep(self.0.timeouts.first_byte);
         let answered = tokio::select! {
             biased;
             () = &mut ended => Err(Refusal::new(Reason::TaskEnded, "the task ended while upstream was being asked")),
             answered = exchange => answered,
-            () = first_byte => Err(Refusal::new(Reason::UpstreamTimeout, format!("no answer within {:?}", self.0.timeouts.first_byte))),
+            () = silence(self.0.timeouts.first_byte, progress.as_deref()) => {
+                Err(Refusal::new(Reason::UpstreamTimeout, format!("no answer within {:?}", self.0.timeouts.first_byte)))
+            }
         };
-        let reply = answered.map(|answered| Reply { response: self.answer(answered, ended), progress });
-        Sent { account, lease, reply, left }
+        let reply = match answered {
+            Ok(answered) => Ok(Reply { response: self.answer(answered, ended), progress }),
+            Err(refusal) => Err(match &progress {
+                Some(progress) => progress.blame(refusal, &mut account),
+                None => refusal,
+            }),
+        };
+        Sent { account, lease, reply }
     }
 
     /// Sends over a pooled connection, or a new one; redials once while no byte has left.
@@ -74,37 +84,37 @@ impl Forward {
         &self,
         site: &Arc<Site>,
         permit: Permit,
-        mut request: Request<Outbound>,
-        left: &mut bool,
+        request: Request<Outbound>,
+        offer: Offer,
+        leaving: &(impl Fn() + Send + Sync),
     ) -> Result<Answered, Refusal> {
-        let mut permit = match site.reuse(permit) {
-            Err(permit) => permit,
-            Ok((connection, permit)) => match transmit(connection, site, request).await {
-                Ok(answered) => {
-                    *left = true;
-                    return Ok(answered);
+        let (request, permit) = match site.reuse(permit, offer) {
+            Err(permit) => (request, permit),
+            Ok((connection, permit)) => {
+                // If it turns out to be closed, the limit is spent all the same: the safe side.
+                leaving();
+                match transmit(connection, site, request).await {
+                    Ok(answered) => return Ok(answered),
+                    Err(Failure { unsent: Some(unsent), .. }) => (*unsent, permit),
+                    Err(failure) => return Err(failure.refusal(site)),
                 }
-                Err(Failure { unsent: Some(unsent), .. }) => {
-                    request = *unsent;
-                    permit
-                }
-                Err(failure) => {
-                    *left = true;
-                    return Err(failure.refusal(site));
-                }
-            },
+            }
         };
-        if let Some(reason) = permit.void(std::time::Instant::now()) {
-            return Err(Refusal::new(reason, "the task changed while a connection was sought"));
-        }
-        let (wire, granted) = self.0.dialer.open(permit, &site.to, false).await?;
-        permit = granted;
-        let connection = site.speak(wire).await?;
-        if let Some(reason) = permit.void(std::time::Instant::now()) {
-            return Err(Refusal::new(reason, "the task changed while a connection was opened"));
-        }
-        *left = true;
+        // Rare, and large: kept out of the future that every call carries.
+        let connection = Box::pin(self.dial(site, permit, offer)).await?;
+        leaving();
         transmit(connection, site, request).await.map_err(|failure| failure.refusal(site))
+    }
+
+    /// Opens a connection, for a permit that still holds when it is open.
+    async fn dial(&self, site: &Arc<Site>, permit: Permit, offer: Offer) -> Result<Connection, Refusal> {
+        self.reap();
+        let (wire, permit) = self.0.dialer.open(permit, &site.to, offer).await?;
+        let connection = site.speak(wire).await?;
+        match permit.void(std::time::Instant::now()) {
+            Some(reason) => Err(Refusal::new(reason, "the task changed while a connection was opened")),
+            None => Ok(connection),
+        }
     }
 
     /// An upgrade gets an HTTP/1.1 connection of its own.
@@ -114,13 +124,13 @@ impl Forward {
         permit: Permit,
         mut request: Request<Outbound>,
         protocol: &str,
-        left: &mut bool,
+        leaving: &(impl Fn() + Send + Sync),
     ) -> Result<Answered, Refusal> {
-        let (wire, _spent) = self.0.dialer.open(permit, &site.to, true).await?;
+        let (wire, _spent) = self.0.dialer.open(permit, &site.to, Offer::H1).await?;
         let failed = |e: hyper::Error| unreachable(&site.to, &e.to_string());
         let mut sender = speak_upgradable(wire).await.map_err(failed)?;
         shape(&mut request, site, Form::H1Upgrade(protocol)).map_err(|e| unreachable(&site.to, &e.to_string()))?;
-        *left = true;
+        leaving();
         let response = sender.send_request(request).await.map_err(failed)?;
         Ok(Answered { response, by: By::Shared })
     }
@@ -165,6 +175,20 @@ impl Failure {
             Some(Cut::TaskEnded) => Refusal::new(Reason::TaskEnded, "the task ended while the request was sent"),
             _ => unreachable(&site.to, &describe(&self.error)),
         }
+    }
+}
+
+/// Resolves when upstream has been silent for `limit`: not counted while a request body still moves.
+async fn silence(limit: Duration, progress: Option<&Progress>) {
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(limit).await;
+        let Some(progress) = progress else { return };
+        let now = progress.bytes.load(Ordering::Relaxed);
+        if now == before {
+            return;
+        }
+        before = now;
     }
 }
 
@@ -241,6 +265,15 @@ fn strip_answer(headers: &mut HeaderMap, switching: bool) {
 }
 
 impl Progress {
+    /// Accounts for a body that was not answered; what the agent broke off is not upstream's fault.
+    fn blame(&self, refusal: Refusal, account: &mut Account) -> Refusal {
+        self.note(account);
+        if refusal.reason == Reason::UpstreamUnreachable && self.broken.load(Ordering::Relaxed) {
+            return Refusal::new(Reason::AmbiguousRequest, "the request body broke off before its end");
+        }
+        refusal
+    }
+
     /// Moves what was counted into the account.
     pub fn note(&self, account: &mut Account) {
         account.outcome.bytes_up = self.bytes.load(Ordering::Relaxed);

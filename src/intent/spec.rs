@@ -1,4 +1,4 @@
-//! A catalog file as it is written, and the strict reading of one (DESIGN §4.4).
+//! A catalog file as it is written, and the strict reading of one.
 
 use std::{
     fmt,

@@ -60,9 +60,6 @@ enum Next {
     Tunnel(Tunnelled),
 }
 
-/// Where a CONNECT leaves the socket and what follows, once.
-type HandOver = parking_lot::Mutex<Option<tokio::sync::oneshot::Sender<(hyper::upgrade::OnUpgrade, Next)>>>;
-
 impl<W: Walk> Serving<W> {
     pub(super) fn spawn(self, tcp: TcpStream, peer: SocketAddr) {
         let before = self.open.fetch_add(1, Ordering::Relaxed);
@@ -84,7 +81,7 @@ impl<W: Walk> Serving<W> {
         let wire = Arc::new(Wire::default());
         let door = Arc::new(Door::new(Listener::Forward, peer, local, wire.clone(), None));
         let (hand_over, mut handed) = tokio::sync::oneshot::channel();
-        let hand_over = HandOver::new(Some(hand_over));
+        let hand_over = parking_lot::Mutex::new(Some(hand_over));
         let service = service_fn(|request: Request<Incoming>| {
             let (serving, door) = (&self, door.clone());
             let hand_over = &hand_over;
@@ -95,6 +92,7 @@ impl<W: Walk> Serving<W> {
                 if request.method() != Method::CONNECT {
                     return serving.call(door, request).await;
                 }
+                let hand_over = hand_over.lock().take();
                 Ok::<_, Infallible>(serving.connect(door, request, hand_over).await)
             }
         });
@@ -110,31 +108,30 @@ impl<W: Walk> Serving<W> {
         &self,
         door: Arc<Door>,
         mut request: Request<Incoming>,
-        hand_over: &HandOver,
+        hand_over: Option<tokio::sync::oneshot::Sender<(hyper::upgrade::OnUpgrade, Next)>>,
     ) -> Response<Tracked<W::Body>> {
         let next = match self.walk.connect(door, &request).await {
             Connect::Refuse(response) => return self.answered(response, None),
             Connect::Intercept { host, port, claim } => Next::Intercept(Inside { scheme: Scheme::Https, host, port, sni: None, claim }),
             Connect::Tunnel(tunnel) => Next::Tunnel(tunnel),
         };
-        // Taken only now: a CONNECT that was asked for its credentials comes again on this connection.
-        if let Some(hand_over) = hand_over.lock().take() {
+        if let Some(hand_over) = hand_over {
             // The receiver lives as long as the connection.
             let _ = hand_over.send((hyper::upgrade::on(&mut request), next));
         }
-        Response::new(Tracked { body: None, in_flight: None })
+        Response::new(Tracked { body: None, _in_flight: None })
     }
 
     /// Goes on with the socket once the CONNECT is answered.
     async fn upgraded(&self, upgrade: hyper::upgrade::OnUpgrade, next: Next, peer: SocketAddr, local: SocketAddr) {
         let Ok(upgraded) = upgrade.await else { return };
         let Ok(parts) = upgraded.downcast::<TokioIo<Watched<TcpStream>>>() else { return };
-        let mut stream = Rewind::new(parts.read_buf, parts.io.into_inner().into_inner());
+        let stream = Rewind::new(parts.read_buf, parts.io.into_inner().into_inner());
         let mut inside = match next {
             Next::Tunnel(pass) => return pass(stream).await,
             Next::Intercept(inside) => inside,
         };
-        let first = match timeout(self.limits.header, first_byte(&mut stream)).await {
+        let first = match timeout(self.limits.header, first_byte(&stream)).await {
             Ok(Ok(Some(byte))) => byte,
             _ => return,
         };
@@ -201,7 +198,7 @@ impl<W: Walk> Serving<W> {
         if self.drain.is_asked() && response.version() < http::Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
         }
-        response.map(|body| Tracked { body: Some(body), in_flight })
+        response.map(|body| Tracked { body: Some(body), _in_flight: in_flight })
     }
 
     async fn until_drained<C, E>(&self, connection: C, shut: impl Fn(Pin<&mut C>))
@@ -252,7 +249,7 @@ impl<W: Walk> Serving<W> {
 }
 
 /// The first byte of what is inside a CONNECT, left to be read again; None at its end.
-async fn first_byte(stream: &mut Rewind<TcpStream>) -> io::Result<Option<u8>> {
+async fn first_byte(stream: &Rewind<TcpStream>) -> io::Result<Option<u8>> {
     if let Some(byte) = stream.ahead().first() {
         return Ok(Some(*byte));
     }
@@ -264,7 +261,7 @@ async fn first_byte(stream: &mut Rewind<TcpStream>) -> io::Result<Option<u8>> {
 /// A body that keeps its call in flight until it is over.
 pub(super) struct Tracked<B> {
     body: Option<B>,
-    in_flight: Option<InFlight>,
+    _in_flight: Option<InFlight>,
 }
 
 impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Tracked<B> {

@@ -54,7 +54,7 @@ fn has_one_length(bytes: &[u8]) -> bool {
 
 /// A call is in flight while this lives.
 #[derive(Debug)]
-pub struct InFlight(Arc<Wire>);
+pub(super) struct InFlight(Arc<Wire>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {

@@ -12,33 +12,51 @@ use crate::{call::Host, config::Roots, problem::Problem};
 /// Verifies upstream by the name that was judged.
 #[derive(Clone)]
 pub struct UpstreamTls {
-    any: TlsConnector,
+    both: TlsConnector,
     h1: TlsConnector,
+}
+
+/// The protocols that upstream is offered (RFC 7301).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    H1,
+    /// HTTP/2 first.
+    Both,
 }
 
 impl UpstreamTls {
     /// # Errors
     /// When rustls refuses its configuration (a fault of the build).
     pub fn new(roots: RootCertStore) -> Result<Self, rustls::Error> {
-        let mut any = ClientConfig::builder_with_provider(super::provider())
+        let mut both = ClientConfig::builder_with_provider(super::provider())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let mut h1 = any.clone();
-        any.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let mut h1 = both.clone();
+        both.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         h1.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { any: Arc::new(any).into(), h1: Arc::new(h1).into() })
+        Ok(Self { both: Arc::new(both).into(), h1: Arc::new(h1).into() })
     }
 
-    /// Shakes hands with `host`; `h1_only` for protocols that only HTTP/1.1 can be upgraded to.
+    /// Shakes hands with `host`.
     ///
     /// # Errors
     /// When the certificate does not verify for `host`, or the connection fails.
-    pub async fn connect(&self, host: &Host, tcp: TcpStream, h1_only: bool) -> std::io::Result<TlsStream<TcpStream>> {
+    pub async fn connect(&self, host: &Host, tcp: TcpStream, offer: Offer) -> std::io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(host.as_str().to_owned()).map_err(|e| std::io::Error::new(std::io::ErrorKind::InvalidInput, e))?;
-        let connector = if h1_only { &self.h1 } else { &self.any };
+        let connector = match offer {
+            Offer::H1 => &self.h1,
+            Offer::Both => &self.both,
+        };
         connector.connect(name, tcp).await
     }
+}
+
+/// Whether a handshake failed because the peer speaks none of the protocols that it was offered.
+#[must_use]
+pub fn speaks_no_offered(error: &std::io::Error) -> bool {
+    let tls = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    matches!(tls, Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)))
 }
 
 /// Collects the roots that upstream certificates must chain to.

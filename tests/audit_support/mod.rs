@@ -101,6 +101,7 @@ impl Default for Sample {
                 fingerprint: "0123456789abcdef".into(),
                 expires: None,
                 inject: remit::call::Inject::Own,
+                scrubber: None,
             },
         }
     }

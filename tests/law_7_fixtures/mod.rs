@@ -65,7 +65,7 @@ pub fn workflow(id: &str, grants: Vec<GrantSpec>) -> WorkflowSpec {
     }
 }
 
-/// The registry of DESIGN §4.3, and some more agents to delegate to.
+/// A registry of two agents, and some more agents to delegate to.
 pub fn registry() -> RegistrySpec {
     let mut label = grant(&["github.issues.add-labels"], &[], &[("owner", json!("acme")), ("repo", json!("web"))]);
     label.limit = Some(LimitSpec { calls: 20, per: None });
@@ -165,7 +165,7 @@ pub fn task_of(links: Vec<Link>) -> Task {
         id: TaskId::new(1),
         number: NUMBER.fetch_add(1, Ordering::Relaxed),
         agent: Arc::new(AgentRef { id: last.id.clone(), owner: "owner@acme.example".into(), spiffe_id: None }),
-        workflow: last.workflow.clone().unwrap(),
+        workflow: last.workflow.unwrap(),
         purpose: "a test".into(),
         principal: Principal { id: "alice@acme.example".into(), verified: true, claims: json!({"team": "support"}) },
         chain: std::iter::once(alice).chain(links).collect(),

@@ -53,7 +53,7 @@ impl Received {
 pub enum Do {
     /// Answer with these bytes and go on.
     Say(Vec<u8>),
-    /// Answer with these bytes and end the connection, without TLS's farewell.
+    /// Answer with these bytes and a moment later end the connection, without TLS's farewell.
     Cut(Vec<u8>),
     /// Answer with these bytes and then nothing, holding the connection.
     Hang(Vec<u8>),
@@ -147,6 +147,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, answer: &impl F
             Do::Cut(bytes) => {
                 let _ = stream.write_all(&bytes).await;
                 let _ = stream.flush().await;
+                // So that what was sent is not taken together with its end.
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 return;
             }
             Do::Hang(bytes) => {

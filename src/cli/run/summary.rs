@@ -2,7 +2,11 @@ use std::{collections::BTreeMap, io::Write as _, sync::Arc};
 
 use serde_json::Value;
 
-use crate::{call::Task, cli::{records, shown}, enforce::House};
+use crate::{
+    call::Task,
+    cli::{records, shown},
+    enforce::House,
+};
 
 /// Lines of one table; more are counted.
 const LINES: usize = 40;

@@ -22,7 +22,7 @@ fn head(path: &str, fields: &[(&'static str, &str)]) -> Head {
 }
 
 fn whole(text: &str) -> Body {
-    Body::whole(Bytes::copy_from_slice(text.as_bytes()))
+    Body::whole(Bytes::copy_from_slice(text.as_bytes()), None)
 }
 
 fn verdict(head: &Head, body: &Body) -> Result<(), String> {
