@@ -60,6 +60,9 @@ enum Next {
     Tunnel(Tunnelled),
 }
 
+/// Where a CONNECT leaves the socket and what follows, once.
+type HandOver = parking_lot::Mutex<Option<tokio::sync::oneshot::Sender<(hyper::upgrade::OnUpgrade, Next)>>>;
+
 impl<W: Walk> Serving<W> {
     pub(super) fn spawn(self, tcp: TcpStream, peer: SocketAddr) {
         let before = self.open.fetch_add(1, Ordering::Relaxed);
@@ -81,7 +84,7 @@ impl<W: Walk> Serving<W> {
         let wire = Arc::new(Wire::default());
         let door = Arc::new(Door::new(Listener::Forward, peer, local, wire.clone(), None));
         let (hand_over, mut handed) = tokio::sync::oneshot::channel();
-        let hand_over = parking_lot::Mutex::new(Some(hand_over));
+        let hand_over = HandOver::new(Some(hand_over));
         let service = service_fn(|request: Request<Incoming>| {
             let (serving, door) = (&self, door.clone());
             let hand_over = &hand_over;
@@ -92,7 +95,6 @@ impl<W: Walk> Serving<W> {
                 if request.method() != Method::CONNECT {
                     return serving.call(door, request).await;
                 }
-                let hand_over = hand_over.lock().take();
                 Ok::<_, Infallible>(serving.connect(door, request, hand_over).await)
             }
         });
@@ -108,14 +110,15 @@ impl<W: Walk> Serving<W> {
         &self,
         door: Arc<Door>,
         mut request: Request<Incoming>,
-        hand_over: Option<tokio::sync::oneshot::Sender<(hyper::upgrade::OnUpgrade, Next)>>,
+        hand_over: &HandOver,
     ) -> Response<Tracked<W::Body>> {
         let next = match self.walk.connect(door, &request).await {
             Connect::Refuse(response) => return self.answered(response, None),
             Connect::Intercept { host, port, claim } => Next::Intercept(Inside { scheme: Scheme::Https, host, port, sni: None, claim }),
             Connect::Tunnel(tunnel) => Next::Tunnel(tunnel),
         };
-        if let Some(hand_over) = hand_over {
+        // Taken only now: a CONNECT that was asked for its credentials comes again on this connection.
+        if let Some(hand_over) = hand_over.lock().take() {
             // The receiver lives as long as the connection.
             let _ = hand_over.send((hyper::upgrade::on(&mut request), next));
         }
