@@ -142,6 +142,10 @@ pub fn render(refusal: &Refusal, cx: &Context<'_>) -> Response<Bytes> {
     if asks_login {
         headers.insert(header::PROXY_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"remit\""));
     }
+    if refusal.reason == Reason::AmbiguousRequest && cx.version < Version::HTTP_2 {
+        // Where one request ends and the next begins may be what is ambiguous (RFC 9112 §6.1).
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     for (name, value) in worded.fields {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
