@@ -3,6 +3,7 @@ use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering},
     task::Poll,
+    time::Duration,
 };
 
 use http::{HeaderMap, Request, Response, header};
@@ -58,12 +59,12 @@ impl Forward {
                 Some(protocol) => self.exchange_upgrade(&site, permit, request, &protocol, &mut left).await,
             }
         };
-        let first_byte = tokio::time::sleep(self.0.timeouts.first_byte);
+        let silent = silence(progress.as_deref(), self.0.timeouts.first_byte);
         let answered = tokio::select! {
             biased;
             () = &mut ended => Err(Refusal::new(Reason::TaskEnded, "the task ended while upstream was being asked")),
             answered = exchange => answered,
-            () = first_byte => Err(Refusal::new(Reason::UpstreamTimeout, format!("no answer within {:?}", self.0.timeouts.first_byte))),
+            () = silent => Err(Refusal::new(Reason::UpstreamTimeout, format!("no answer within {:?}", self.0.timeouts.first_byte))),
         };
         let reply = match answered {
             Ok(answered) => Ok(Reply { response: self.answer(answered, ended), progress }),
@@ -225,6 +226,20 @@ async fn drive(h1: &mut H1, request: Request<Outbound>) -> Result<Response<Incom
 fn unsent(mut error: TrySendError<Request<Outbound>>) -> Failure {
     let unsent = error.take_message().map(Box::new);
     Failure { error: error.into_error(), unsent }
+}
+
+/// Resolves when neither an answer nor, meanwhile, a byte of the request body came for `limit`: an
+/// upload takes as long as it takes.
+async fn silence(progress: Option<&Progress>, limit: Duration) {
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(limit).await;
+        let sent = progress.map_or(0, |p| p.bytes.load(Ordering::Relaxed));
+        if sent == before {
+            return;
+        }
+        before = sent;
+    }
 }
 
 fn note_body(account: &mut Account, body: &Body) {
