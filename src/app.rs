@@ -223,13 +223,17 @@ impl App {
         starting.done();
         stop.await;
         let _draining = readiness.block("draining");
-        let dropped = drain.run(deadline).await;
+        let streams = house.streams();
+        streams.close();
+        let (dropped, _) = tokio::join!(drain.run(deadline), tokio::time::timeout(deadline, streams.wait()));
         if dropped > 0 {
             tracing::warn!(dropped, "connections were still open at the end of the drain");
         }
         for task in house.tasks().list() {
             house.tasks().end(&task.id);
         }
+        // Those that are cut only now still have an outcome to record.
+        let _ = tokio::time::timeout(Duration::from_secs(1), streams.wait()).await;
         over.cancel();
         house.audit().close();
     }

@@ -92,7 +92,7 @@ impl House {
         account: Account,
     ) {
         let forward = self.rules().forward.clone();
-        tokio::spawn(async move {
+        self.streams().spawn(async move {
             let Ok((agent, upstream)) = tokio::try_join!(agent, upstream) else { return };
             let mut scanner = scrubber.map(crate::credential::Scanner::interactive);
             let clean = move |bytes: Bytes| match &mut scanner {

@@ -2,6 +2,7 @@ use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
 use crate::{
     audit::Audit,
@@ -52,6 +53,8 @@ struct Inner {
     terminator: Terminator,
     /// KiB of bodies that may be read whole at one time, over all calls.
     bodies: Arc<Semaphore>,
+    /// Streams that switched protocols, which outlive the connection that asked for them.
+    streams: TaskTracker,
 }
 
 impl House {
@@ -68,6 +71,7 @@ impl House {
             metrics,
             terminator,
             bodies: Arc::new(Semaphore::new(kib)),
+            streams: TaskTracker::new(),
         }))
     }
 
@@ -107,6 +111,12 @@ impl House {
     #[must_use]
     pub fn terminator(&self) -> &Terminator {
         &self.0.terminator
+    }
+
+    /// The streams that switched protocols and are still open: for a drain to wait for.
+    #[must_use]
+    pub fn streams(&self) -> &TaskTracker {
+        &self.0.streams
     }
 
     pub(super) fn recorder(&self) -> Arc<dyn Recorder> {
