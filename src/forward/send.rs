@@ -54,10 +54,12 @@ impl Forward {
             let site = self.0.pool.site(&head.to)?;
             let upgrade = head.upgrade.take();
             let request = canonical(head, body, &permit, lease.as_ref(), prepare)?;
-            match upgrade {
-                None => self.exchange(&site, permit, request, &mut left).await,
-                Some(protocol) => self.exchange_upgrade(&site, permit, request, &protocol, &mut left).await,
-            }
+            let answered = match upgrade.as_deref() {
+                None => self.exchange(&site, permit, request, &mut left).await?,
+                Some(protocol) => self.exchange_upgrade(&site, permit, request, protocol, &mut left).await?,
+            };
+            refuse_switch(&answered.response, upgrade.as_deref(), &site)?;
+            Ok(answered)
         };
         let silent = silence(progress.as_deref(), self.0.timeouts.first_byte);
         let answered = tokio::select! {
@@ -226,6 +228,18 @@ async fn drive(h1: &mut H1, request: Request<Outbound>) -> Result<Response<Incom
 fn unsent(mut error: TrySendError<Request<Outbound>>) -> Failure {
     let unsent = error.take_message().map(Box::new);
     Failure { error: error.into_error(), unsent }
+}
+
+/// Protocols are switched only to the one that was asked for (RFC 9110 §7.8): what follows is not judged.
+fn refuse_switch(response: &Response<Incoming>, asked: Option<&str>, site: &Site) -> Result<(), Refusal> {
+    if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(());
+    }
+    let to = response.headers().get(header::UPGRADE).and_then(|v| v.to_str().ok()).map(str::trim);
+    match (asked, to) {
+        (Some(asked), Some(to)) if to.eq_ignore_ascii_case(asked) => Ok(()),
+        _ => Err(unreachable(&site.to, "it switched to a protocol that was not asked for")),
+    }
 }
 
 /// Resolves when neither an answer nor, meanwhile, a byte of the request body came for `limit`: an
