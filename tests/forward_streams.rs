@@ -218,6 +218,63 @@ async fn an_upload_may_take_longer_than_the_first_byte_of_an_answer() {
 }
 
 #[tokio::test]
+async fn an_answer_may_come_before_the_body_has_left() {
+    for upstream_h2 in [false, true] {
+        let (_lab, remit) =
+            house("streams-early", upstream_h2, |_| async { Response::builder().status(413).body(web::full("too much")).unwrap() }).await;
+        let mut conn = agent::tls(&remit).await;
+        let head = format!("PUT /blobs/1 HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 100000\r\n\r\n");
+        let answer = conn.ask(head + &"x".repeat(1000)).await;
+        assert_eq!((answer.status, answer.text().as_str()), (413, "too much"), "upstream h2: {upstream_h2}");
+        drop(conn);
+        assert_eq!(remit.log().only().await.outcome["status"], 413);
+    }
+}
+
+#[tokio::test]
+async fn interim_answers_do_not_end_a_call() {
+    let (_lab, _upstream, remit) = raw("streams-interim", "", |_| {
+        Do::Say(b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_vec())
+    })
+    .await;
+    assert_eq!(agent::ask(&remit, agent::get("/items")).await.text(), "hello");
+}
+
+#[tokio::test]
+async fn what_upstream_says_of_its_hop_and_of_remit_stays_there() {
+    let (_lab, _upstream, remit) = raw("streams-answer", "", |request| match request.target().as_str() {
+        "/items/switch" | "/socket" => Do::Say(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n".to_vec()),
+        "/items/two" => Do::Say(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nX-Smuggled: 1\r\n\r\n"
+                .to_vec(),
+        ),
+        _ => Do::Say(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: x-hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=1\r\nAlt-Svc: h3=\":443\"\r\n\
+              Remit-Reason: fake\r\nRemit-Decision: d-fake\r\nProxy-Authenticate: Basic\r\nX-Kept: 1\r\n\r\nok"
+                .to_vec(),
+        ),
+    })
+    .await;
+    let answer = agent::ask(&remit, agent::get("/items")).await;
+    let gone = ["connection", "x-hop", "keep-alive", "alt-svc", "remit-reason", "remit-decision", "proxy-authenticate"];
+    assert!(gone.iter().all(|name| answer.field(name).is_none()), "{answer:?}");
+    assert_eq!((answer.field("x-kept"), answer.text().as_str()), (Some("1"), "ok"));
+    // An answer with two lengths has one, and nothing behind it is another call's answer.
+    let answer = agent::ask(&remit, agent::get("/items/two")).await;
+    assert_eq!((answer.text().as_str(), answer.field("content-length"), answer.field("x-smuggled")), ("hello", None, None));
+    for _ in 0..3 {
+        assert_eq!(agent::ask(&remit, agent::get("/items")).await.text(), "ok");
+    }
+    // Protocols are switched only to what was asked for.
+    let upgrade = |path: &str, to: &str| format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: upgrade\r\nUpgrade: {to}\r\n\r\n");
+    for request in [agent::get("/items/switch"), upgrade("/items/switch", "h2c"), upgrade("/socket", "websocket")] {
+        let answer = agent::ask(&remit, request).await;
+        assert_eq!((answer.status, answer.reason()), (502, Some("upstream_unreachable")), "{answer:?}");
+    }
+    remit.log().pairs(8).await;
+}
+
+#[tokio::test]
 async fn a_client_that_expects_100_gets_it_when_its_body_is_wanted() {
     let (_lab, upstream, remit) = raw("streams-expect", "", |_| Do::ok("got it")).await;
     let head = |line: &str| {
