@@ -106,12 +106,7 @@ impl<W: Walk> Serving<W> {
         }
     }
 
-    async fn connect(
-        &self,
-        door: Arc<Door>,
-        mut request: Request<Incoming>,
-        hand_over: &HandOver,
-    ) -> Response<Tracked<W::Body>> {
+    async fn connect(&self, door: Arc<Door>, mut request: Request<Incoming>, hand_over: &HandOver) -> Response<Tracked<W::Body>> {
         let next = match self.walk.connect(door, &request).await {
             Connect::Refuse(response) => return self.answered(response, None),
             Connect::Intercept { host, port, claim } => Next::Intercept(Inside { scheme: Scheme::Https, host, port, sni: None, claim }),
