@@ -15,7 +15,6 @@ use crate::{
     },
     audit::Audit,
     authority::{Registry, Tasks},
-    call::Effect,
     clock::SystemClock,
     config::{Ca, Config, OperationFacts, RegistrySpec},
     credential::Broker,
@@ -139,9 +138,6 @@ fn folded(registry: &RegistrySpec, catalog: &Catalog) -> RegistrySpec {
 
 /// Grants must name operations and parameters that a catalog knows.
 fn check_grants(config: &Config, catalog: &Catalog) -> Result<(), Problems> {
-    // A tunnelled host is judged by its name alone, as an operation that no catalog lists.
-    let mut tunnels: Vec<String> = catalog.providers().map(|p| format!("{}.tunnel", p.id)).collect();
-    tunnels.push("tunnel".into());
     let facts: Vec<_> = catalog
         .operations()
         .map(|facts| OperationFacts {
@@ -150,7 +146,6 @@ fn check_grants(config: &Config, catalog: &Catalog) -> Result<(), Problems> {
             labels: &facts.operation().labels,
             params: facts.parameters().map(|(name, _)| name).collect(),
         })
-        .chain(tunnels.iter().map(|id| OperationFacts { id, effect: Effect::Execute, labels: &[], params: vec!["host"] }))
         .collect();
     config.registry.check_against(&facts)
 }

@@ -9,6 +9,9 @@ use crate::{
     problem::{Problem, Problems},
 };
 
+/// The id of the intent for a tunnel to a host that no catalog knows; else `PROVIDER.tunnel`.
+const TUNNEL: &str = "tunnel";
+
 /// What a check of grants needs of one operation of the catalog.
 #[derive(Debug, Clone)]
 pub struct OperationFacts<'c> {
@@ -67,7 +70,7 @@ fn check(place: &GrantPlace<'_>, sorted: &[&OperationFacts<'_>]) -> Vec<Problem>
     let grant = place.grant;
     let mut problems = Vec::new();
     let mut covered: Vec<&OperationFacts<'_>> = Vec::new();
-    let mut unknown = false;
+    let mut unlisted = false;
     if grant.intents.is_empty() {
         covered.extend(sorted.iter().filter(|o| covers(grant, o, true)));
     }
@@ -76,15 +79,15 @@ fn check(place: &GrantPlace<'_>, sorted: &[&OperationFacts<'_>]) -> Vec<Problem>
         let pattern = intent.ends_with('*');
         let before = covered.len();
         covered.extend(matching.iter().filter(|o| covers(grant, o, pattern)));
-        if is_unknown(intent, sorted) {
-            unknown = true;
+        if is_unlisted(intent, sorted) {
+            unlisted = true;
         } else if matching.is_empty() {
             problems.push(place.problem("intents", format!("no operation is `{}`", shown(intent)), nearest_intent(intent, sorted)));
         } else if covered.len() == before {
             problems.push(empty(place, intent, matching));
         }
     }
-    if problems.is_empty() && !unknown {
+    if problems.is_empty() && !unlisted {
         problems.extend(unmatched(place, &covered));
     }
     problems
@@ -106,11 +109,12 @@ fn matching<'s, 'c>(intent: &str, sorted: &'s [&'c OperationFacts<'c>]) -> &'s [
     rest.get(..rest.partition_point(|o| fits(o.id, start))).unwrap_or_default()
 }
 
-/// `unknown`, and `PROVIDER.unknown` of a provider that has operations: no catalog lists them, and they may be granted.
-fn is_unknown(intent: &str, sorted: &[&OperationFacts<'_>]) -> bool {
-    match intent.strip_suffix(".unknown") {
-        Some(provider) => !matching(&format!("{provider}.*"), sorted).is_empty(),
-        None => intent == UNKNOWN_HOST,
+/// `unknown` and `tunnel`, and these of a provider that has operations: no catalog lists them, and they may be granted.
+fn is_unlisted(intent: &str, sorted: &[&OperationFacts<'_>]) -> bool {
+    match intent.rsplit_once('.') {
+        Some((provider, UNKNOWN_HOST | TUNNEL)) => !matching(&format!("{provider}.*"), sorted).is_empty(),
+        Some(_) => false,
+        None => matches!(intent, UNKNOWN_HOST | TUNNEL),
     }
 }
 
@@ -208,6 +212,7 @@ mod tests {
             "{effects: [read], where: {owner: acme}}",
             "{intents: [\"*\"]}",
             "{intents: [unknown, github.unknown]}",
+            "{intents: [tunnel, github.tunnel], where: {host: github.com}}",
         ] {
             assert_eq!(problems(grant), "", "{grant}");
         }

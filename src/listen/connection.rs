@@ -60,7 +60,7 @@ enum Next {
     Tunnel(Tunnelled),
 }
 
-/// Where a CONNECT leaves the socket and what follows, once.
+/// Takes the one CONNECT of a connection that was accepted.
 type HandOver = parking_lot::Mutex<Option<tokio::sync::oneshot::Sender<(hyper::upgrade::OnUpgrade, Next)>>>;
 
 impl<W: Walk> Serving<W> {
@@ -112,7 +112,7 @@ impl<W: Walk> Serving<W> {
             Connect::Intercept { host, port, claim } => Next::Intercept(Inside { scheme: Scheme::Https, host, port, sni: None, claim }),
             Connect::Tunnel(tunnel) => Next::Tunnel(tunnel),
         };
-        // Taken only now: a CONNECT that was asked for its credentials comes again on this connection.
+        // A CONNECT that was refused (407) may be made again on its connection.
         if let Some(hand_over) = hand_over.lock().take() {
             // The receiver lives as long as the connection.
             let _ = hand_over.send((hyper::upgrade::on(&mut request), next));

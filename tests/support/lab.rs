@@ -54,6 +54,8 @@ pub struct Settings {
     pub resolve: Vec<(String, SocketAddr)>,
     pub allow: &'static str,
     pub ambient: bool,
+    /// Hosts that are not intercepted.
+    pub tunnel: &'static str,
     /// More members of the agent, such as `status: suspended`.
     pub agent: String,
     pub lifetime: &'static str,
@@ -69,6 +71,7 @@ impl Settings {
             resolve: vec![(HOST.into(), upstream)],
             allow: "[127.0.0.0/8]",
             ambient: true,
+            tunnel: "[]",
             agent: String::new(),
             lifetime: "10m",
             grants: vec![GRANTS.into()],
@@ -85,13 +88,14 @@ impl Settings {
         format!(
             "version: 1\n\
              listen: {{forward: \"127.0.0.1:0\", admin: \"127.0.0.1:0\", control: \"unix:remit.sock\"}}\n\
-             tls: {{publish: ca.pem, upstream_roots: [upstream-ca.pem]}}\n\
+             tls: {{publish: ca.pem, upstream_roots: [upstream-ca.pem], tunnel: {}}}\n\
              catalog: [catalog.yaml]\n\
              agents:\n  - {{id: tester, owner: owner@example.test, workflows: [work]{agent}}}\n\
              workflows:\n  - id: work\n    purpose: Test the proxy\n    max_lifetime: {}\n    grants:\n{grants}\
              credentials:\n  example: {{kind: static, hosts: [{HOST}], secret: {{file: secret.txt}}, inject: bearer}}\n\
              {ambient}upstream: {{allow_addresses: {}, resolve: {{{}}}}}\n\
              audit: {{sinks: [{{dir: audit}}], durability: {}}}\n{}\n",
+            self.tunnel,
             self.lifetime,
             self.allow,
             resolve.join(", "),
@@ -114,7 +118,7 @@ impl Lab {
         let dir = std::env::temp_dir().join(format!("remit-{name}-{}-{n}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).unwrap();
-        let (ca, pem) = authority();
+        let (ca, pem) = authority(name);
         fs::write(dir.join("upstream-ca.pem"), pem).unwrap();
         fs::write(dir.join("catalog.yaml"), CATALOG).unwrap();
         fs::write(dir.join("secret.txt"), format!("{SECRET}\n")).unwrap();
@@ -153,11 +157,11 @@ impl Drop for Lab {
 }
 
 /// A CA that no one else has, and its certificate.
-pub fn authority() -> (Issuer<'static, KeyPair>, String) {
+pub fn authority(name: &str) -> (Issuer<'static, KeyPair>, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "upstream of a test");
+    params.distinguished_name.push(DnType::CommonName, name);
     let pem = params.self_signed(&key).unwrap().pem();
     (Issuer::new(params, key), pem)
 }
@@ -283,4 +287,18 @@ fn trust(ca: &Path) -> Arc<ClientConfig> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Arc::new(config)
+}
+
+/// Puts a file system of 512 KiB at `dir`. Without the right to mount one, the test runs itself
+/// again in a user namespace that has it, and this answers false.
+pub fn small_disk(dir: &Path, test: &str) -> bool {
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"]).arg(dir).output();
+    if mounted.is_ok_and(|o| o.status.success()) {
+        return true;
+    }
+    assert!(std::env::var_os("REMIT_IN_NAMESPACE").is_none(), "no file system can be mounted in a user namespace");
+    let this = std::env::current_exe().unwrap();
+    let again = Command::new("unshare").arg("-Urm").arg(this).args(["--exact", test]).env("REMIT_IN_NAMESPACE", "1").status();
+    assert!(again.unwrap().success(), "the test failed in its namespace, or there are no user namespaces here");
+    false
 }
