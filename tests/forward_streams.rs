@@ -1,6 +1,8 @@
 //! What passes through: bodies of any size, events and messages as they come, trailers, upgrades,
 //! and HTTP/1.1 and HTTP/2 across each other.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what is not as expected ends a test")]
+
 mod support;
 
 use std::{

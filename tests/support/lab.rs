@@ -185,7 +185,7 @@ impl Remit {
         let mut child = Command::new(env!("CARGO_BIN_EXE_remit"))
             .args(["serve", "--config"])
             .arg(dir.join("remit.yaml"))
-            .env("REMIT_LOG", std::env::var("REMIT_TEST_LOG").unwrap_or("info".into()))
+            .env("REMIT_LOG", std::env::var("REMIT_TEST_LOG").unwrap_or_else(|_| "info".into()))
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
