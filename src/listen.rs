@@ -5,6 +5,7 @@
 mod connection;
 mod door;
 mod drain;
+mod messages;
 mod rewind;
 mod server;
 mod wire;

@@ -332,6 +332,33 @@ async fn a_websocket_passes_both_ways_without_the_credential() {
 }
 
 #[tokio::test]
+async fn a_websocket_outlives_the_time_for_a_head() {
+    let lab = Lab::new("streams-long-socket");
+    let address = web::serve(lab.tls(HOST, &[b"http/1.1"]), |mut request: Request<Incoming>| async move {
+        let switch = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let (mut read, mut write) = tokio::io::split(hyper_util::rt::TokioIo::new(switch.await.unwrap()));
+            tokio::io::copy(&mut read, &mut write).await
+        });
+        Response::builder().status(101).header("connection", "upgrade").header("upgrade", "websocket").body(web::full("")).unwrap()
+    })
+    .await;
+    let remit = lab.start(&Settings { more: "timeouts: {header: 1s, idle: 3s}".into(), ..Settings::to(address) });
+    let mut conn = agent::tls(&remit).await;
+    let upgrade = format!("GET /socket HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_eq!(conn.ask(upgrade).await.status, 101);
+    for turn in 0..5 {
+        conn.send([turn]).await;
+        assert_eq!(tokio::time::timeout(agent::PATIENCE, conn.stream.read_u8()).await.unwrap().unwrap(), turn);
+        tokio::time::sleep(Duration::from_millis(800)).await;
+    }
+    let began = Instant::now();
+    assert!(conn.closes().await);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(remit.log().only().await.outcome["reason"], "upstream_timeout");
+}
+
+#[tokio::test]
 async fn answers_without_a_body_keep_their_length() {
     let (_lab, _upstream, remit) = raw("streams-empty", "", |request| {
         let head = match request.target().as_str() {

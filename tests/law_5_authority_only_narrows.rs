@@ -151,7 +151,7 @@ async fn the_end_of_a_task_cuts_what_it_has_open_and_nothing_else() {
     assert_eq!(socket.ask(upgrade).await.status, 101);
     let claim = format!("Proxy-Authorization: Bearer {handle}\r\n");
     let mut tunnel = agent::connect(&remit, "tunnel.example.test:443", &claim).await;
-    assert_eq!(tunnel.stream.read_u8().await.unwrap(), b'h');
+    assert_eq!(support::chunks::exactly(&mut tunnel.stream, &mut tunnel.read, 1).await.unwrap(), b"h");
     let mut upload = agent::tls_as(&remit, &handle).await;
     upload.send(format!("PUT /blobs/1 HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 100\r\n\r\nhalf of it")).await;
     let mut waiting = agent::tls_as(&remit, &handle).await;

@@ -30,6 +30,7 @@ use crate::call::{Host, Listener, Scheme};
 
 use super::{
     Connect, Door, Drain, Inside, Limits, Rewind, Tunnelled, Walk, Wire,
+    messages::Ends,
     wire::{InFlight, Watch, Watched},
 };
 
@@ -95,6 +96,7 @@ impl<W: Walk> Serving<W> {
                 if request.method() != Method::CONNECT {
                     return serving.call(door, request).await;
                 }
+                let (_in_flight, _) = door.wire.begin(ends(&request));
                 Ok::<_, Infallible>(serving.connect(door, request, hand_over).await)
             }
         });
@@ -186,9 +188,12 @@ impl<W: Walk> Serving<W> {
     }
 
     async fn call(&self, door: Arc<Door>, request: Request<Incoming>) -> Result<Response<Tracked<W::Body>>, Infallible> {
-        let chunked = request.version() < http::Version::HTTP_2 && request.headers().contains_key(header::TRANSFER_ENCODING);
-        let (in_flight, clear) = door.wire.begin(chunked);
+        let (in_flight, clear) = door.wire.begin(ends(&request));
+        let wire = door.wire.clone();
         let response = self.walk.call(door, request, clear).await;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            wire.switch();
+        }
         Ok(self.answered(response, Some(in_flight)))
     }
 
@@ -243,6 +248,17 @@ impl<W: Walk> Serving<W> {
             .max_header_list_size(u32::try_from(self.limits.header_bytes).unwrap_or(u32::MAX))
             .max_send_buf_size(256 << 10);
         builder
+    }
+}
+
+/// How a request ends, as hyper read it.
+fn ends(request: &Request<Incoming>) -> Ends {
+    if request.version() < http::Version::HTTP_2 && request.headers().contains_key(header::TRANSFER_ENCODING) {
+        return Ends::Chunked;
+    }
+    match request.body().size_hint().exact() {
+        None | Some(0) => Ends::AtOnce,
+        Some(length) => Ends::After(length),
     }
 }
 
