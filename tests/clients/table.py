@@ -57,10 +57,14 @@ def stable(text: str) -> str:
     """A line of output without what differs from run to run, or from release to release."""
     text = re.sub(r"\b[dt]-[0-9A-Za-z]{6,}\b", "…", text)
     text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:…", text)
-    text = re.sub(r"\s+", " ", text).strip()
-    return text if len(text) <= 160 else text[:160].rstrip() + " …"
+    text = re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", "", text)
+    return re.sub(r"\s+", " ", text).strip()
 
 
 def showing(output: str, reason: str) -> str:
-    """The line of a client's output that names the reason."""
-    return next((stable(line) for line in output.splitlines() if reason in line), "")
+    """The last line of a client's output that names the reason, up to that."""
+    line = next((stable(line) for line in reversed(output.splitlines()) if reason in line), "")
+    before, _, after = line.partition(reason)
+    if len(before) > 120:
+        before = before[:60].rstrip() + " … " + before[-50:].lstrip()
+    return f"{before}{reason} …" if len(after) > 3 else f"{before}{reason}{after}"
