@@ -31,8 +31,8 @@ fn main() {
     let small = Bytes::from_static(b"{\"title\":\"An issue with a title\",\"body\":\"and some text in it that goes on for a while\"}");
     for (name, body, calls) in [
         ("foreign, 9 fields", Body::Empty, 300_000),
-        ("foreign, 9 fields and a small body", Body::whole(small), 300_000),
-        ("foreign, 1 MiB of JSON", Body::whole(json()), 200),
+        ("foreign, 9 fields and a small body", Body::whole(small, None), 300_000),
+        ("foreign, 1 MiB of JSON", Body::whole(json(), None), 200),
     ] {
         let bytes = body.bytes().map_or(0, Bytes::len);
         report(name, calls, bytes, || broker.foreign(&head, &body, choice.as_ref()).unwrap());

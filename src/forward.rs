@@ -1,6 +1,6 @@
 //! Room 7: the canonical request, header hygiene, the pool, the address guard, bodies, upgrades.
 //!
-//! Takes only [`Armed`]: what was neither permitted nor recorded cannot be sent (laws 1 and 4).
+//! Takes only [`Armed`](crate::call::Armed): what was neither permitted nor recorded cannot be sent (laws 1 and 4).
 
 mod body;
 mod dial;

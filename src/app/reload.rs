@@ -1,10 +1,13 @@
 use std::path::PathBuf;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc::Receiver,
+};
 
 use crate::{
     clock::Moment,
-    config::{self, Config},
+    config::{self, Config, Watcher},
     enforce::House,
 };
 
@@ -14,38 +17,39 @@ use crate::{
 pub struct Reloader {
     house: House,
     path: PathBuf,
+    hangup: Signal,
+    files: Vec<PathBuf>,
+    /// None: files are not watched, and only SIGHUP reloads.
+    watched: Option<(Watcher, Receiver<()>)>,
 }
 
 impl Reloader {
-    #[must_use]
-    pub fn new(house: House, path: PathBuf) -> Self {
-        Self { house, path }
+    /// From here on SIGHUP no longer ends the process and changes are seen; so this comes before
+    /// anyone is told that it runs.
+    ///
+    /// # Errors
+    /// When SIGHUP cannot be received.
+    pub fn new(house: House, path: PathBuf) -> std::io::Result<Self> {
+        let files = house.rules().config.files.clone();
+        let watched = watch(&files);
+        Ok(Self { house, path, hangup: signal(SignalKind::hangup())?, files, watched })
     }
 
-    /// Watches until the process ends.
-    pub async fn run(self) {
-        let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-            tracing::error!("SIGHUP cannot be received; files are still watched");
-            return;
-        };
-        let mut files = self.house.rules().config.files.clone();
+    /// Reloads until the process ends.
+    pub async fn run(mut self) {
         loop {
-            let watched = config::watch(&files).map_err(|error| tracing::error!(%error, "files cannot be watched; SIGHUP still reloads"));
-            let (_watcher, mut changed) = match watched {
-                Ok((watcher, changed)) => (Some(watcher), changed),
-                Err(()) => (None, tokio::sync::mpsc::channel(1).1),
-            };
-            loop {
-                tokio::select! {
-                    signalled = hangup.recv() => if signalled.is_none() { return },
-                    change = changed.recv(), if _watcher.is_some() => if change.is_none() { return },
-                }
-                self.reload().await;
-                let now = self.house.rules().config.files.clone();
-                if now != files {
-                    files = now;
-                    break;
-                }
+            tokio::select! {
+                signalled = self.hangup.recv() => if signalled.is_none() { return },
+                watching = changed(&mut self.watched) => if !watching {
+                    self.watched = None;
+                    continue;
+                },
+            }
+            self.reload().await;
+            let now = self.house.rules().config.files.clone();
+            if now != self.files {
+                self.watched = watch(&now);
+                self.files = now;
             }
         }
     }
@@ -99,5 +103,17 @@ impl Reloader {
         for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
             tracing::warn!("{key} has changed and takes effect at the next start");
         }
+    }
+}
+
+fn watch(files: &[PathBuf]) -> Option<(Watcher, Receiver<()>)> {
+    config::watch(files).map_err(|error| tracing::error!(%error, "files cannot be watched; SIGHUP still reloads")).ok()
+}
+
+/// Waits for a change; false when no more will be told.
+async fn changed(watched: &mut Option<(Watcher, Receiver<()>)>) -> bool {
+    match watched {
+        Some((_, told)) => told.recv().await.is_some(),
+        None => std::future::pending().await,
     }
 }

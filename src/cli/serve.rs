@@ -51,13 +51,17 @@ async fn serve(config: Config, path: PathBuf) -> ExitCode {
         Ok(app) => app,
         Err(problems) => return fail(NO, &problems),
     };
+    let reloader = match Reloader::new(app.house().clone(), path) {
+        Ok(reloader) => reloader,
+        Err(error) => return fail(COULD_NOT, &format!("SIGHUP cannot be received: {error}")),
+    };
     if let Some(address) = app.address() {
         tracing::info!(%address, "forward proxy listening");
     }
     if let Some(address) = app.admin_address() {
         tracing::info!(%address, "admin listening");
     }
-    tokio::spawn(Reloader::new(app.house().clone(), path).run());
+    tokio::spawn(reloader.run());
     app.run(async move {
         tokio::select! {
             _ = terminate.recv() => {}

@@ -56,18 +56,19 @@ impl Forward {
             let site = self.0.pool.site(&head.to)?;
             let upgrade = head.upgrade.take();
             let request = canonical(head, body, &permit, lease.as_ref(), prepare)?;
-            match upgrade {
-                None => self.exchange(&site, permit, request, offer, &leaving).await,
-                Some(protocol) => Box::pin(self.exchange_upgrade(&site, permit, request, &protocol, &leaving)).await,
-            }
+            let answered = match upgrade.as_deref() {
+                None => self.exchange(&site, permit, request, offer, &leaving).await?,
+                Some(protocol) => Box::pin(self.exchange_upgrade(&site, permit, request, protocol, &leaving)).await?,
+            };
+            refuse_switch(&answered.response, upgrade.as_deref(), &site)?;
+            Ok(answered)
         };
+        let silent = silence(progress.as_deref(), self.0.timeouts.first_byte);
         let answered = tokio::select! {
             biased;
             () = &mut ended => Err(Refusal::new(Reason::TaskEnded, "the task ended while upstream was being asked")),
             answered = exchange => answered,
-            () = silence(self.0.timeouts.first_byte, progress.as_deref()) => {
-                Err(Refusal::new(Reason::UpstreamTimeout, format!("no answer within {:?}", self.0.timeouts.first_byte)))
-            }
+            () = silent => Err(Refusal::new(Reason::UpstreamTimeout, format!("no answer within {:?}", self.0.timeouts.first_byte))),
         };
         let reply = match answered {
             Ok(answered) => Ok(Reply { response: self.answer(answered, ended), progress }),
@@ -178,20 +179,6 @@ impl Failure {
     }
 }
 
-/// Resolves when upstream has been silent for `limit`: not counted while a request body still moves.
-async fn silence(limit: Duration, progress: Option<&Progress>) {
-    let mut before = 0;
-    loop {
-        tokio::time::sleep(limit).await;
-        let Some(progress) = progress else { return };
-        let now = progress.bytes.load(Ordering::Relaxed);
-        if now == before {
-            return;
-        }
-        before = now;
-    }
-}
-
 /// The error with its causes; hyper's own text leaves them out.
 fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -243,6 +230,32 @@ async fn drive(h1: &mut H1, request: Request<Outbound>) -> Result<Response<Incom
 fn unsent(mut error: TrySendError<Request<Outbound>>) -> Failure {
     let unsent = error.take_message().map(Box::new);
     Failure { error: error.into_error(), unsent }
+}
+
+/// Protocols are switched only to the one that was asked for (RFC 9110 §7.8): what follows is not judged.
+fn refuse_switch(response: &Response<Incoming>, asked: Option<&str>, site: &Site) -> Result<(), Refusal> {
+    if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(());
+    }
+    let to = response.headers().get(header::UPGRADE).and_then(|v| v.to_str().ok()).map(str::trim);
+    match (asked, to) {
+        (Some(asked), Some(to)) if to.eq_ignore_ascii_case(asked) => Ok(()),
+        _ => Err(unreachable(&site.to, "it switched to a protocol that was not asked for")),
+    }
+}
+
+/// Resolves when neither an answer nor, meanwhile, a byte of the request body came for `limit`: an
+/// upload takes as long as it takes.
+async fn silence(progress: Option<&Progress>, limit: Duration) {
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(limit).await;
+        let sent = progress.map_or(0, |p| p.bytes.load(Ordering::Relaxed));
+        if sent == before {
+            return;
+        }
+        before = sent;
+    }
 }
 
 fn note_body(account: &mut Account, body: &Body) {

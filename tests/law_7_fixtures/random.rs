@@ -1,4 +1,6 @@
 //! Random tasks, intents and policies, the same for the same seed.
+
+#![allow(clippy::explicit_auto_deref, reason = "without the deref the type is not inferred")]
 #![allow(dead_code, unreachable_pub)]
 
 use remit::{
@@ -57,14 +59,14 @@ impl Random {
             1 => json!(7.0),
             2 => json!(self.chance(50)),
             3 => Value::Null,
-            4 | 5 => json!(self.one(&TEXTS)),
+            4 | 5 => json!(*self.one(&TEXTS)),
             6 => (0..self.below(3)).map(|_| self.json(depth - 1)).collect(),
             _ => (0..self.below(3)).map(|_| (self.one(&TEXTS).to_string(), self.json(depth - 1))).collect::<serde_json::Map<_, _>>().into(),
         }
     }
 
     pub fn param(&mut self) -> Param {
-        if self.chance(75) { Param::Text((self.one(&TEXTS)).into()) } else { Param::Json(self.json(1)) }
+        if self.chance(75) { Param::Text((*self.one(&TEXTS)).into()) } else { Param::Json(self.json(1)) }
     }
 
     fn params(&mut self, names: &[&str]) -> Params {
@@ -81,7 +83,7 @@ impl Random {
     }
 
     pub fn effect(&mut self) -> Effect {
-        self.one(&Effect::ALL)
+        *self.one(&Effect::ALL)
     }
 
     pub fn labels(&mut self) -> Vec<Label> {
@@ -89,13 +91,13 @@ impl Random {
     }
 
     pub fn intent(&mut self) -> Intent {
-        let (id, effect, labels) = (self.one(&IDS), self.effect(), self.labels());
+        let (id, effect, labels) = (*self.one(&IDS), self.effect(), self.labels());
         Intent { operation: operation(id, effect, &labels), params: self.params(&NAMES) }
     }
 
     /// One that `*` covers.
     pub fn wide_intent(&mut self) -> Intent {
-        let effect = self.one(&[Effect::Read, Effect::Write, Effect::Delete]);
+        let effect = *self.one(&[Effect::Read, Effect::Write, Effect::Delete]);
         Intent { operation: operation("github.issues.get", effect, &[]), params: self.params(&WIDE_NAMES) }
     }
 
@@ -108,8 +110,8 @@ impl Random {
         let links = 1 + self.below(2);
         let chain = (0..links)
             .map(|_| {
-                let agent = self.one(&["triage-bot", "careful-bot", "strict-bot", "nobody"]);
-                let workflow = self.one(&["triage-issues", "triage-issues", "everything", "by-effect", "none"]);
+                let agent = *self.one(&["triage-bot", "careful-bot", "strict-bot", "nobody"]);
+                let workflow = *self.one(&["triage-issues", "triage-issues", "everything", "by-effect", "none"]);
                 let grants = if self.chance(30) { (0..1 + self.below(2)).map(|_| self.grant()).collect() } else { Vec::new() };
                 link(agent, workflow, grants)
             })
@@ -123,24 +125,24 @@ impl Random {
     fn grant(&mut self) -> Value {
         let mut grant = json!({});
         if self.chance(70) {
-            grant["intents"] = json!([self.one(&["github.*", "*", "github.issues.*", "github.issues.add-labels", "unknown"])]);
+            grant["intents"] = json!([*self.one(&["github.*", "*", "github.issues.*", "github.issues.add-labels", "unknown"])]);
         }
         if self.chance(30) {
             grant["effects"] = json!([self.effect().as_str()]);
         }
         if self.chance(50) {
             let wanted = match self.below(3) {
-                0 => json!(self.one(&["web*", "acme", "7"])),
+                0 => json!(*self.one(&["web*", "acme", "7"])),
                 1 => json!([7, "docs", "we*"]),
                 _ => self.json(1),
             };
-            grant["where"] = json!({self.one(&NAMES): wanted});
+            grant["where"] = json!({*self.one(&NAMES): wanted});
         }
         if self.chance(20) {
             grant["approval"] = json!({"by": ["bob"]});
         }
         if self.chance(20) {
-            grant["limit"] = json!({"calls": 3, "per": self.one(&["task", "1m", "1h30m"])});
+            grant["limit"] = json!({"calls": 3, "per": *self.one(&["task", "1m", "1h30m"])});
         }
         if self.chance(20) {
             grant["credential"] = json!("narrow");
@@ -152,16 +154,16 @@ impl Random {
         static DRIFT: std::sync::LazyLock<Vec<Box<str>>> = std::sync::LazyLock::new(|| vec!["model x".into(), "tool y".into()]);
         let drift = if self.chance(20) { &DRIFT[..1 + self.below(2)] } else { &[] };
         let how = if self.chance(50) { How::Handle } else { How::Ambient };
-        let listener = self.one(&Listener::ALL);
+        let listener = *self.one(&Listener::ALL);
         let request = self.request();
         Facts { task, how, listener, drift, request }
     }
 
     pub fn request(&mut self) -> Request<'static> {
         Request {
-            method: self.one(&["GET", "POST"]),
-            host: self.one(&["api.github.com", "evil.example"]),
-            path: self.one(&["/a", "/b", "/a/b"]),
+            method: *self.one(&["GET", "POST"]),
+            host: *self.one(&["api.github.com", "evil.example"]),
+            path: *self.one(&["/a", "/b", "/a/b"]),
             upgrade: if self.chance(20) { Some("websocket") } else { None },
             body_bytes: if self.chance(80) { Some(self.below(3) as u64) } else { None },
             ..request()
@@ -221,7 +223,7 @@ impl Random {
     }
 
     fn operator(&mut self) -> &'static str {
-        self.one(&["==", "!=", "<", ">", "<=", ">="])
+        *self.one(&["==", "!=", "<", ">", "<=", ">="])
     }
 
     fn condition(&mut self, helpers: usize, var: Option<&str>) -> String {
@@ -261,7 +263,7 @@ impl Random {
     }
 
     fn path(&mut self) -> String {
-        let name = self.one(&WIDE_NAMES);
+        let name = *self.one(&WIDE_NAMES);
         match self.below(8) {
             0..5 => format!("input.intent.params.{name}"),
             5 => "input.intent.effect".into(),

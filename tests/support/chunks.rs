@@ -8,7 +8,7 @@ pub async fn until<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>, e
         if let Some(at) = memchr::memmem::find(buffer, end) {
             return Some(at + end.len());
         }
-        let mut more = [0; 16 << 10];
+        let mut more = vec![0; 16 << 10];
         match stream.read(&mut more).await {
             Ok(n) if n > 0 => buffer.extend_from_slice(&more[..n]),
             _ => return None,
@@ -18,7 +18,7 @@ pub async fn until<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>, e
 
 pub async fn exactly<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>, length: usize) -> Option<Vec<u8>> {
     while buffer.len() < length {
-        let mut more = [0; 16 << 10];
+        let mut more = vec![0; 16 << 10];
         match stream.read(&mut more).await {
             Ok(n) if n > 0 => buffer.extend_from_slice(&more[..n]),
             _ => return None,

@@ -58,6 +58,8 @@ pub struct Settings {
     pub tunnel: &'static str,
     /// More members of the agent, such as `status: suspended`.
     pub agent: String,
+    /// A proxy to go through.
+    pub via: Option<SocketAddr>,
     pub lifetime: &'static str,
     pub grants: Vec<String>,
     pub durability: &'static str,
@@ -73,6 +75,7 @@ impl Settings {
             ambient: true,
             tunnel: "[]",
             agent: String::new(),
+            via: None,
             lifetime: "10m",
             grants: vec![GRANTS.into()],
             durability: "{read: buffered}",
@@ -84,6 +87,7 @@ impl Settings {
         let resolve: Vec<String> = self.resolve.iter().map(|(host, to)| format!("{host:?}: \"{to}\"")).collect();
         let agent = if self.agent.is_empty() { String::new() } else { format!(", {}", self.agent) };
         let grants: String = self.grants.iter().map(|g| format!("      - {g}\n")).collect();
+        let via = self.via.map_or(String::new(), |to| format!(", proxy: \"http://{to}\""));
         let ambient = if self.ambient { "tasks: {ambient: {agent: tester, workflow: work}}\n" } else { "" };
         format!(
             "version: 1\n\
@@ -93,7 +97,7 @@ impl Settings {
              agents:\n  - {{id: tester, owner: owner@example.test, workflows: [work]{agent}}}\n\
              workflows:\n  - id: work\n    purpose: Test the proxy\n    max_lifetime: {}\n    grants:\n{grants}\
              credentials:\n  example: {{kind: static, hosts: [{HOST}], secret: {{file: secret.txt}}, inject: bearer}}\n\
-             {ambient}upstream: {{allow_addresses: {}, resolve: {{{}}}}}\n\
+             {ambient}upstream: {{allow_addresses: {}, resolve: {{{}}}{via}}}\n\
              audit: {{sinks: [{{dir: audit}}], durability: {}}}\n{}\n",
             self.tunnel,
             self.lifetime,
@@ -181,7 +185,7 @@ impl Remit {
         let mut child = Command::new(env!("CARGO_BIN_EXE_remit"))
             .args(["serve", "--config"])
             .arg(dir.join("remit.yaml"))
-            .env("REMIT_LOG", std::env::var("REMIT_TEST_LOG").unwrap_or("info".into()))
+            .env("REMIT_LOG", std::env::var("REMIT_TEST_LOG").unwrap_or_else(|_| "info".into()))
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -221,6 +225,13 @@ impl Remit {
 
     pub fn log(&self) -> Log {
         Log(self.dir.join("audit"))
+    }
+
+    /// A number of `/proc/PID/status`, in KiB.
+    pub fn memory(&self, what: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|l| l.starts_with(what)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
     /// `kill -9`.
