@@ -30,13 +30,5 @@ class Relay:
         reply.upgraded = True
         request.writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         await request.writer.drain()
-        await asyncio.gather(_pass(request.reader, writer), _pass(reader, request.writer), return_exceptions=True)
+        await asyncio.gather(wire.pump(request.reader, writer), wire.pump(reader, request.writer), return_exceptions=True)
 
-
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    finally:
-        writer.close()

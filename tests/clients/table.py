@@ -30,9 +30,14 @@ class Row:
         return (self.client, code(self.proxy), code(self.ca), code(self.needs) if self.needs else "", f"`{self.refusal}`" if self.refusal else "")
 
 
-def render(rows: dict[str, Row]) -> str:
+def facts(rows: dict[str, Row]) -> dict[str, tuple[str, ...]]:
+    """Client → its cells, as found."""
+    return {row.client: row.cells() for row in rows.values()}
+
+
+def render(rows: dict[str, tuple[str, ...]]) -> str:
     lines = ["| " + " | ".join(HEAD) + " |", "|" + " --- |" * len(HEAD)]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row.cells()) + " |" for row in sorted(rows.values(), key=lambda r: r.client.lower())]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in rows[name]) + " |" for name in sorted(rows, key=str.lower)]
     return "\n".join(lines) + "\n"
 
 
@@ -46,8 +51,9 @@ def committed(text: str) -> dict[str, tuple[str, ...]]:
     return rows
 
 
-def replace(document: pathlib.Path, rows: dict[str, Row]) -> None:
-    """Puts the table in its place in the document: between the two marks."""
+def replace(document: pathlib.Path, found: dict[str, tuple[str, ...]]) -> None:
+    """Puts the table in its place in the document, between the two marks; what was not tried stays as it is."""
+    rows = committed(document.read_text()) | found
     before, _, rest = document.read_text().partition("<!-- table -->\n")
     _, _, after = rest.partition("<!-- /table -->")
     document.write_text(f"{before}<!-- table -->\n{render(rows)}<!-- /table -->{after}")
@@ -57,10 +63,15 @@ def stable(text: str) -> str:
     """A line of output without what differs from run to run, or from release to release."""
     text = re.sub(r"\b[dt]-[0-9A-Za-z]{6,}\b", "…", text)
     text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:…", text)
-    text = re.sub(r"\s+", " ", text).strip()
-    return text if len(text) <= 160 else text[:160].rstrip() + " …"
+    text = re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", "", text)
+    return re.sub(r"\s+", " ", text).strip()
 
 
 def showing(output: str, reason: str) -> str:
-    """The line of a client's output that names the reason."""
-    return next((stable(line) for line in output.splitlines() if reason in line), "")
+    """The last line of a client's output that names the reason, up to that."""
+    lines = [stable(line) for line in output.splitlines() if reason in line]
+    line = next((line for line in reversed(lines) if f"Remit: {reason}" in line), lines[-1] if lines else "")
+    before, _, after = line.partition(reason)
+    if len(before) > 120:
+        before = before[:60].rstrip() + " … " + before[-50:].lstrip()
+    return f"{before}{reason} …" if len(after) > 3 else f"{before}{reason}{after}"

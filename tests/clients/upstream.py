@@ -69,7 +69,7 @@ class Upstream:
         self.server = wire.Server(self._handle)
         self.both = self.server.listen(self.ca.server_context(("h2", "http/1.1")))
         self.h1 = self.server.listen(self.ca.server_context(("http/1.1",)))
-        self.h2 = self.server.listen(self.ca.server_context(("h2",)))
+        self.h2 = wire.Gate(self.server, self.server.listen(self.ca.server_context(("h2",)))).port
         self.plain = self.server.listen()
         self.hosts = {host: self.both for host in vendors.HOSTS | packages.HOSTS | lab.HOSTS | repositories.HOSTS}
         self.hosts["h1.lab.example.test"] = self.h1

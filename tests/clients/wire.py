@@ -173,6 +173,48 @@ async def _serve_h1(handler: Handler, reader: asyncio.StreamReader, writer: asyn
             return
 
 
+class Gate:
+    """A port before another that takes only clients which offer h2, as RFC 7301 §3.2 wants: others get the
+    alert no_application_protocol, which Python's own TLS never sends."""
+
+    ALERT = bytes([21, 3, 3, 0, 2, 2, 120])
+
+    def __init__(self, server: Server, behind: int):
+        self._behind = behind
+
+        async def start() -> int:
+            listener = await asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=1024)
+            server._servers.append(listener)
+            return listener.sockets[0].getsockname()[1]
+
+        self.port = server.run(start())
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            record = await reader.readexactly(5)
+            hello = await reader.readexactly(int.from_bytes(record[3:5]))
+            if b"\x02h2" not in hello:
+                writer.write(self.ALERT)
+                return await writer.drain()
+            inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._behind)
+            inner_writer.write(record + hello)
+            await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer), return_exceptions=True)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Carries bytes one way, to the end."""
+    try:
+        while data := await reader.read(CHUNK):
+            writer.write(data)
+            await writer.drain()
+    finally:
+        writer.close()
+
+
 async def iter_nothing() -> AsyncIterator[bytes]:
     return
     yield b""
