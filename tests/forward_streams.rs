@@ -127,7 +127,7 @@ async fn trailers_pass() {
     for (h2, upstream_h2) in ACROSS {
         let (_lab, remit) = house("streams-trailers", upstream_h2, |request| async move {
             let sent = request.into_body().collect().await.unwrap();
-            let sum = sent.trailers().and_then(|t| t.get("x-sum")).map_or("none".into(), |v| v.to_str().unwrap().to_owned());
+            let sum = sent.trailers().and_then(|t| t.get("x-sum")).map_or_else(|| "none".into(), |v| v.to_str().unwrap().to_owned());
             let (frames, body) = web::piped();
             tokio::spawn(async move {
                 frames.send(web::data("hello")).await.unwrap();

@@ -11,8 +11,8 @@ use proptest::{
     prelude::{Strategy, any},
     test_runner::{Config, TestCaseError, TestRunner},
 };
-use support::{Answer, Conn, Do, HOST, Lab, Remit, SECRET, Settings, Upstream, agent};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use support::{Answer, Do, HOST, Lab, Remit, SECRET, Settings, Upstream, agent};
+use tokio::io::AsyncReadExt as _;
 
 /// Remit before an upstream that answers all, whoever is asked for.
 async fn house(name: &str) -> (Lab, Upstream, Remit) {
@@ -452,7 +452,7 @@ fn allowed() -> impl Strategy<Value = Allowed> {
             2 => ("PUT", format!("/items/{segment}")),
             _ => ("GET", format!("/files/{segment}%2Fa%2f{segment}")),
         };
-        let target = query.map_or(path.clone(), |q: Vec<String>| format!("{path}?{}", q.join("&")));
+        let target = query.map_or_else(|| path.clone(), |q: Vec<String>| format!("{path}?{}", q.join("&")));
         Allowed { method, target, body: (method != "GET").then_some(body), chunked, fields }
     })
 }
@@ -464,7 +464,9 @@ fn what_is_allowed_arrives_byte_for_byte() {
     let conn = RefCell::new(runtime.block_on(agent::tls(&remit)));
     let mut runner = TestRunner::new(Config { cases: 300, failure_persistence: None, ..Config::default() });
     let done = runner.run(&allowed(), |case| {
-        let answer = runtime.block_on(async { conn.borrow_mut().ask(case.bytes()).await });
+        let mut open = conn.borrow_mut();
+        let answer = runtime.block_on(open.ask(case.bytes()));
+        drop(open);
         if answer.status != 200 {
             // A refused body may take the connection with it.
             *conn.borrow_mut() = runtime.block_on(agent::tls(&remit));

@@ -3,7 +3,10 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -14,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    call::{Destination, Permit},
+    call::{Destination, Permit, Scheme},
     refusal::Refusal,
     secret::Secret,
     tls::Offer,
@@ -48,6 +51,8 @@ pub(super) struct Site {
     #[expect(clippy::vec_box, reason = "a connection goes to its call and back as a pointer")]
     idle: Mutex<Vec<Box<H1>>>,
     h2: Mutex<Option<http2::SendRequest<Outbound>>>,
+    /// Upstream was offered h2 and chose h1.
+    h1_only: AtomicBool,
 }
 
 /// An HTTP/1.1 connection, driven by whichever call has it: no task of its own, so that a call
@@ -75,7 +80,14 @@ impl Pool {
         let (Ok(host), Ok(authority)) = (HeaderValue::from_str(&text), text.parse()) else {
             return Err(unreachable(to, "its name cannot stand in a request"));
         };
-        let site = Arc::new(Site { to: to.clone(), host, authority, idle: Mutex::default(), h2: Mutex::default() });
+        let site = Arc::new(Site {
+            to: to.clone(),
+            host,
+            authority,
+            idle: Mutex::default(),
+            h2: Mutex::default(),
+            h1_only: AtomicBool::new(to.scheme == Scheme::Http),
+        });
         let mut sites = self.sites.write();
         if sites.len() >= SITES {
             sites.retain(|_, site| !site.idle.lock().is_empty() || site.h2.lock().is_some());
@@ -99,11 +111,13 @@ impl Pool {
 }
 
 impl Site {
-    /// A live connection from the pool, for a permit; or the permit back. An h2 agent's call
-    /// takes an h2 connection where there is one, as others do when no h1 connection is idle.
+    /// A live connection from the pool, for a permit; or the permit back. An h2 agent's call takes
+    /// an h1 connection only where upstream has no h2; an h1 agent's takes an idle one of its own
+    /// kind first.
     pub(super) fn reuse(&self, permit: Permit, offer: Offer) -> Result<(Connection, Permit), Permit> {
         let found = match offer {
-            Offer::Both => self.shared().or_else(|| self.idle()),
+            Offer::Both if self.h1_only.load(Ordering::Relaxed) => self.idle(),
+            Offer::Both => self.shared(),
             Offer::H1 => self.idle().or_else(|| self.shared()),
         };
         match found {
@@ -145,7 +159,7 @@ impl Site {
     }
 
     /// Speaks a protocol on a new connection; keeps an h2 one for others at once.
-    pub(super) async fn speak(&self, wire: Wire) -> Result<Connection, Refusal> {
+    pub(super) async fn speak(&self, wire: Wire, offer: Offer) -> Result<Connection, Refusal> {
         let (stream, via) = match wire {
             Wire::Plain(tcp) => (Stream::Plain(tcp), None),
             Wire::PlainViaProxy(tcp, authorization) => (Stream::Plain(tcp), Some(authorization)),
@@ -167,6 +181,9 @@ impl Site {
             });
             *self.h2.lock() = Some(sender.clone());
             return Ok(Connection::H2(sender));
+        }
+        if offer == Offer::Both {
+            self.h1_only.store(true, Ordering::Relaxed);
         }
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
         Ok(Connection::H1(Box::new(H1 { sender, connection: Box::pin(connection), idle_since: Instant::now(), via })))

@@ -111,7 +111,7 @@ impl Forward {
     async fn dial(&self, site: &Arc<Site>, permit: Permit, offer: Offer) -> Result<Connection, Refusal> {
         self.reap();
         let (wire, permit) = self.0.dialer.open(permit, &site.to, offer).await?;
-        let connection = site.speak(wire).await?;
+        let connection = site.speak(wire, offer).await?;
         match permit.void(std::time::Instant::now()) {
             Some(reason) => Err(Refusal::new(reason, "the task changed while a connection was opened")),
             None => Ok(connection),
