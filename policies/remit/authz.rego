@@ -106,6 +106,8 @@ coverable if {
 	input.intent.effect != "admin"
 	input.intent.group != "unknown"
 	input.intent.id != "unknown"
+	input.intent.group != "tunnel"
+	input.intent.id != "tunnel"
 	count([label | some label in input.intent.labels; label in to_be_named]) == 0
 }
 

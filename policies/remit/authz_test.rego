@@ -118,6 +118,8 @@ test_a_star_covers_neither_admin_nor_what_is_labelled_nor_the_unknown if {
 	judged(call(intent("github.unknown", "execute", {}), "bot", "wide")).decision == "deny"
 	unknown := object.union(intent("github.x.y", "execute", {}), {"id": "unknown", "group": "unknown", "name": "unknown"})
 	judged(call(unknown, "bot", "wide")).decision == "deny"
+	tunnel := object.union(intent("github.x.y", "execute", {}), {"id": "github.tunnel", "group": "tunnel", "name": "tunnel"})
+	judged(call(tunnel, "bot", "wide")).decision == "deny"
 	every label in ["mints-credential", "shares-access", "sends-elsewhere"] {
 		what := object.union(intent("github.hooks.create", "write", {}), {"labels": [label]})
 		d := judged(call(what, "bot", "wide"))

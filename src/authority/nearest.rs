@@ -61,12 +61,14 @@ fn lacks(grant: &GrantSpec, intent: &Intent) -> Vec<Lack> {
     let mut out = Vec::new();
     let id = intent.id();
     let operation = &intent.operation;
-    if intent.is_unknown_host() || intent.is_unknown_operation() {
+    let named = grant.intents.iter().any(|p| !p.ends_with('*') && **p == *id);
+    if !named && (intent.is_unknown_host() || intent.is_unknown_operation()) {
         out.push(Lack::Unlisted { asked: id.into() });
     }
-    let named = grant.intents.iter().any(|p| !p.ends_with('*') && **p == *id);
     if !grant.intents.is_empty() && !grant.intents.iter().any(|p| means(p, id)) {
         out.push(Lack::Intent { asked: id.into(), granted: grant.intents.clone() });
+    } else if !named && &*operation.group == "tunnel" {
+        out.push(Lack::NotNamed { asked: id.into(), because: "a tunnel, which is not opened" });
     } else if let Some(because) = (!named).then(|| must_be_named(operation.effect, &operation.labels)).flatten() {
         out.push(Lack::NotNamed { asked: id.into(), because });
     }
@@ -136,7 +138,7 @@ impl fmt::Display for Lack {
             Self::Intent { asked, granted } => {
                 write!(f, "intent: {} granted, `{asked}` asked", or(granted.iter().map(|g| format!("`{g}`"))))
             }
-            Self::Unlisted { asked } => write!(f, "`{asked}`: what is in no catalog cannot be granted"),
+            Self::Unlisted { asked } => write!(f, "`{asked}`: what is in no catalog must be granted by that name"),
             Self::NotNamed { asked, because } => write!(f, "a grant that ends in `*` does not cover {because}: name `{asked}`"),
             Self::Effect { asked, granted } => write!(f, "effect: {} granted, {asked} asked", or(granted.iter().map(ToString::to_string))),
             Self::Param { name, given, wanted } => {

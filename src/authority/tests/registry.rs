@@ -100,7 +100,7 @@ fn the_nearest_grant_is_named_with_its_line_and_what_it_lacked() {
         "registry.yaml:16: intent: `slack.chat.*` granted, `slack.files.upload` asked"
     );
     assert_eq!(explain("slack.chat.post", Effect::Write, &[], &[("channel", "team-a")]), "registry.yaml:16: this grant covers the call");
-    assert!(explain("github.unknown", Effect::Read, &[], &web).contains("what is in no catalog cannot be granted"));
+    assert!(explain("github.unknown", Effect::Read, &[], &web).contains("what is in no catalog must be granted by that name"));
 }
 
 #[test]
