@@ -15,7 +15,7 @@ use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
 use crate::{call::Effect, config::CatalogSource, intent::Catalog};
 
-/// Arguments of `remit intents`.
+/// Intents: what requests mean, and the operations that catalogs list
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
   remit intents match GET https://api.github.com/repos/acme/web/issues

@@ -109,7 +109,7 @@ impl Environment {
         // wget reads no variable for its roots, but one for its settings.
         let wget = write(&dir, "wgetrc", &format!("{}ca_certificate = {}\n", user_wgetrc(), bundle.display()))?;
         set("WGETRC", wget.as_os_str());
-        for Placeholder { variable, value } in &placeholders.set {
+        for Placeholder { variable, value } in placeholders.set.iter().filter(|p| !keep.iter().any(|k| k == p.variable)) {
             set(variable, OsStr::new(&**value));
         }
         Ok(Self { variables, dir })
