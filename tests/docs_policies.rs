@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what is not as expected ends a test")]
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use remit::{
     config::{CatalogSource, RegistrySpec},
@@ -27,11 +31,11 @@ fn folder(name: &str, files: &[(&str, &str)]) -> PathBuf {
     dir
 }
 
-fn load(dir: &PathBuf) {
+fn load(dir: &Path) {
     let catalog = Catalog::load(&[CatalogSource::Builtin]).unwrap();
     let sources = Sources {
         builtin: true,
-        paths: vec![dir.clone()],
+        paths: vec![dir.to_path_buf()],
         registry: registry_data(&RegistrySpec::default()),
         parameters: catalog.parameter_names().into_iter().map(str::to_owned).collect(),
         timeout: Duration::from_millis(10),
