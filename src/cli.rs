@@ -94,16 +94,7 @@ pub(crate) fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Text from the network as it may be shown on a terminal: control and bidirectional characters
-/// are escaped.
-pub(crate) fn shown(text: &str) -> std::borrow::Cow<'_, str> {
-    let plain =
-        |c: char| !c.is_control() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-    if text.chars().all(plain) {
-        return text.into();
-    }
-    text.chars().map(|c| if plain(c) { c.to_string() } else { c.escape_unicode().to_string() }).collect::<String>().into()
-}
+pub(crate) use crate::shown::shown;
 
 /// How a command that answers with data prints it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]

@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod problem;
 pub mod refusal;
 pub mod secret;
+mod shown;
 mod sys;
 pub mod telemetry;
 pub mod tls;

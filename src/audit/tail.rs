@@ -169,11 +169,7 @@ impl Filter {
 /// A text from the network as it may be shown: control and bidirectional characters escaped.
 #[must_use]
 pub fn shown(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if text::hidden(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
-    }
-    out
+    crate::shown::shown(text).into_owned()
 }
 
 /// The chains with the time of their last write, newest first.

@@ -40,8 +40,7 @@ const fn is_plain(b: u8) -> bool {
 /// Whether a character is shown as an escape wherever Remit shows text.
 #[must_use]
 pub(super) fn hidden(c: char) -> bool {
-    matches!(c, '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{61c}' | '\u{200b}'..='\u{200f}'
-        | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    crate::shown::is_obeyed(c)
 }
 
 fn escape(out: &mut Vec<u8>, c: char) {

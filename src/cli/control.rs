@@ -153,19 +153,10 @@ impl Reply {
     }
 }
 
-/// Text as it may be shown on a terminal: control and bidirectional characters escaped.
+/// Text as it may be shown on a terminal.
 #[must_use]
 pub fn shown(text: &str) -> String {
-    let bidi = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() || bidi(c) {
-            out.extend(c.escape_unicode());
-        } else {
-            out.push(c);
-        }
-    }
-    out
+    crate::shown::shown(text).into_owned()
 }
 
 /// Columns, each as wide as its widest cell; the last is not padded.

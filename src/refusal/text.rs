@@ -1,6 +1,7 @@
 use std::{borrow::Cow, fmt::Write};
 
 use super::{Refusal, render::Context};
+use crate::shown::is_obeyed;
 
 /// Longer texts from the network are cut.
 const LONGEST: usize = 2000;
@@ -25,11 +26,6 @@ pub(super) fn shown(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(out)
-}
-
-fn is_obeyed(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
 }
 
 /// What to do next: how to learn more, and whom to ask.

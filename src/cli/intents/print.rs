@@ -21,7 +21,7 @@ pub(super) fn cell(text: &str) -> String {
 }
 
 fn is_unsafe(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{61c}')
+    crate::shown::is_obeyed(c)
 }
 
 #[cfg(test)]
