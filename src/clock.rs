@@ -45,6 +45,12 @@ pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
+/// The milliseconds since 1970 of a moment; 0 before it.
+#[must_use]
+pub fn unix_ms_of(moment: Moment) -> u64 {
+    u64::try_from(moment.utc.unix_timestamp_nanos() / 1_000_000).unwrap_or(0)
+}
+
 /// Tells the time.
 pub trait Clock: Send + Sync + fmt::Debug {
     fn now(&self) -> Moment;

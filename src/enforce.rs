@@ -34,11 +34,11 @@ impl House {
     pub(crate) async fn walk(&self, door: Arc<Door>, mut request: Request<Incoming>, clear: bool) -> Response<Answer> {
         let now = Moment::now();
         let rules = self.rules();
-        let account = Account::open(DecisionId::new(clock::unix_ms()), now.instant, self.recorder());
+        let account = Account::open(DecisionId::new(clock::unix_ms_of(now)), now.instant, self.recorder());
         let asked = Asked::of(&request);
         let switch = asked.upgrade.then(|| hyper::upgrade::on(&mut request));
         match self.route(&rules, &door, request, clear, account, now).await {
-            Ok(delivered) => self.deliver(delivered, switch, &asked, now).await,
+            Ok(delivered) => self.deliver(delivered, switch, &asked, now),
             Err(turned) => self.refuse(turned, &asked),
         }
     }

@@ -11,6 +11,7 @@ mod request;
 mod send;
 mod splice;
 mod stream;
+mod vigil;
 
 use std::sync::{Arc, Once};
 

@@ -1,5 +1,7 @@
 //! JSON written by hand into a buffer that is used again: strict, and safe to show on a terminal.
 
+use std::cell::Cell;
+
 use serde_json::Value;
 use time::{OffsetDateTime, UtcOffset};
 
@@ -110,16 +112,28 @@ pub(super) fn millis(out: &mut Vec<u8>, micros: u128) {
 
 /// Appends a quoted RFC 3339 time in UTC with microseconds; always 29 bytes.
 pub(super) fn time(out: &mut Vec<u8>, at: OffsetDateTime) {
+    thread_local!(static LAST: Cell<(i64, [u8; 29])> = const { Cell::new((i64::MIN, [0; 29])) });
+    let second = at.unix_timestamp();
+    // Many records are of one second; its date is worked out once.
+    let (last, mut text) = LAST.get();
+    if last != second {
+        text = to_the_second(at);
+        LAST.set((second, text));
+    }
+    digits(&mut text[21..27], at.microsecond());
+    out.extend_from_slice(&text);
+}
+
+fn to_the_second(at: OffsetDateTime) -> [u8; 29] {
     let at = at.to_offset(UtcOffset::UTC);
     let (year, month, day) = at.to_calendar_date();
-    let (hour, minute, second, micro) = at.to_hms_micro();
+    let (hour, minute, second) = at.to_hms();
     let mut text = *b"\"0000-00-00T00:00:00.000000Z\"";
     digits(&mut text[1..5], year.unsigned_abs());
     for (from, value) in [(6, month as u8), (9, day), (12, hour), (15, minute), (18, second)] {
         digits(&mut text[from..from + 2], u32::from(value));
     }
-    digits(&mut text[21..27], micro);
-    out.extend_from_slice(&text);
+    text
 }
 
 /// Fills all of `place` with the last digits of `value`.

@@ -58,7 +58,7 @@ impl Answer {
 
 impl House {
     /// Hands the answer on: scrubbed, counted, and spliced where the protocols switch.
-    pub(super) async fn deliver(&self, delivered: Delivered, switch: Option<OnUpgrade>, asked: &Asked, began: Moment) -> Response<Answer> {
+    pub(super) fn deliver(&self, delivered: Delivered, switch: Option<OnUpgrade>, asked: &Asked, began: Moment) -> Response<Answer> {
         let Delivered { mut account, lease, reply, brief, task, sent, answered } = delivered;
         self.metrics().upstream(brief.provider(), answered.duration_since(sent));
         self.metrics().overhead.observe((sent.duration_since(began.instant) + answered.elapsed()).as_secs_f64());

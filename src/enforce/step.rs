@@ -22,6 +22,9 @@ use super::{
     turn::{At, Brief, Turned},
 };
 
+/// W3C Trace Context §3.2.
+const TRACEPARENT: http::HeaderName = http::HeaderName::from_static("traceparent");
+
 type Step<T> = Result<T, Box<Turned>>;
 
 /// An answer from upstream, and what the call still owns.
@@ -153,7 +156,7 @@ impl House {
         let record = DecisionRecord {
             id: armed.permitted().understood().id(),
             time: now.utc,
-            traceparent: understood.head().headers.get("traceparent").and_then(|v| v.to_str().ok()),
+            traceparent: understood.head().headers.get(&TRACEPARENT).and_then(|v| v.to_str().ok()),
             mode: permitted.permit().mode(),
             listener: understood.caller().listener,
             caller: Some(understood.caller()),

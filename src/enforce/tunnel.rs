@@ -20,8 +20,8 @@ use super::{
 impl Walk for House {
     type Body = Answer;
 
-    async fn call(&self, door: Arc<Door>, request: Request<Incoming>, clear: bool) -> Response<Answer> {
-        self.walk(door, request, clear).await
+    fn call(&self, door: Arc<Door>, request: Request<Incoming>, clear: bool) -> impl Future<Output = Response<Answer>> + Send {
+        self.walk(door, request, clear)
     }
 
     /// A CONNECT is refused only where nothing can be said inside: no task, malformed, tunnelled.

@@ -13,12 +13,14 @@ use std::{
 use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::{call::Body, refusal::Reason};
 
-use super::pool::{H1, Site};
+use super::{
+    pool::{H1, Site},
+    vigil::Vigil,
+};
 
 /// A wait for the end of the task, which every byte of its calls races against.
 pub(super) type Ended = Pin<Box<WaitForCancellationFutureOwned>>;
@@ -146,8 +148,11 @@ impl HttpBody for Outbound {
 /// Upstream's answer on its way to the agent. Cut when the task ends, or stays silent too long.
 pub struct Upstream {
     source: Source,
-    ended: Ended,
-    idle: Idle,
+    /// None once the answer is over, and its connection given back.
+    vigil: Option<Vigil>,
+    idle: Duration,
+    /// Nothing has come since the vigil was last told that something did.
+    waiting: bool,
 }
 
 enum Source {
@@ -161,23 +166,25 @@ enum Source {
     H2(Incoming),
 }
 
-/// A deadline that is looked at only when nothing comes.
-struct Idle {
-    limit: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
 impl Upstream {
-    pub(super) fn h1(incoming: Incoming, h1: Box<H1>, site: Arc<Site>, reusable: bool, ended: Ended, idle: Duration) -> Self {
-        Self::new(Source::H1 { incoming, h1: Some(h1), site, reusable }, ended, idle)
+    pub(super) fn h1(incoming: Incoming, h1: Box<H1>, site: Arc<Site>, reusable: bool, vigil: Vigil, idle: Duration) -> Self {
+        Self::new(Source::H1 { incoming, h1: Some(h1), site, reusable }, vigil, idle)
     }
 
-    pub(super) fn h2(incoming: Incoming, ended: Ended, idle: Duration) -> Self {
-        Self::new(Source::H2(incoming), ended, idle)
+    pub(super) fn h2(incoming: Incoming, vigil: Vigil, idle: Duration) -> Self {
+        Self::new(Source::H2(incoming), vigil, idle)
     }
 
-    fn new(source: Source, ended: Ended, idle: Duration) -> Self {
-        Self { source, ended, idle: Idle { limit: idle, timer: None } }
+    fn new(source: Source, vigil: Vigil, idle: Duration) -> Self {
+        Self { source, vigil: Some(vigil), idle, waiting: false }
+    }
+
+    fn poll_silent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(vigil) = &mut self.vigil else { return Poll::Pending };
+        if !std::mem::replace(&mut self.waiting, true) {
+            vigil.heard(self.idle);
+        }
+        vigil.poll_silent(cx)
     }
 }
 
@@ -188,7 +195,7 @@ impl Source {
         }
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>, vigil: &mut Option<Vigil>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self {
             Self::H2(incoming) => Pin::new(incoming).poll_frame(cx),
             Self::H1 { incoming, h1, .. } => {
@@ -204,19 +211,20 @@ impl Source {
                     (frame, _) => frame,
                 };
                 if matches!(frame, Poll::Ready(None)) || incoming.is_end_stream() {
-                    self.give_back(cx);
+                    self.give_back(cx, vigil);
                 }
                 frame
             }
         }
     }
 
-    fn give_back(&mut self, cx: &mut Context<'_>) {
+    fn give_back(&mut self, cx: &mut Context<'_>, vigil: &mut Option<Vigil>) {
         if let Self::H1 { h1, site, reusable, .. } = self
             && let Some(mut connection) = h1.take()
             && *reusable
             && connection.is_done(cx)
         {
+            connection.vigil = vigil.take();
             site.keep(connection);
         }
     }
@@ -228,15 +236,15 @@ impl HttpBody for Upstream {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let this = self.get_mut();
-        if this.ended.as_mut().poll(cx).is_ready() {
+        if this.vigil.as_mut().is_some_and(|vigil| vigil.poll_ended(cx).is_ready()) {
             return Poll::Ready(Some(Err(Cut::TaskEnded)));
         }
-        match this.source.poll_frame(cx) {
+        match this.source.poll_frame(cx, &mut this.vigil) {
             Poll::Ready(frame) => {
-                this.idle.timer = None;
+                this.waiting = false;
                 Poll::Ready(frame.map(|f| f.map_err(Cut::Upstream)))
             }
-            Poll::Pending => this.idle.poll(cx).map(|()| Some(Err(Cut::Idle(this.idle.limit)))),
+            Poll::Pending => this.poll_silent(cx).map(|()| Some(Err(Cut::Idle(this.idle)))),
         }
     }
 
@@ -246,14 +254,6 @@ impl HttpBody for Upstream {
 
     fn size_hint(&self) -> SizeHint {
         self.source.incoming().size_hint()
-    }
-}
-
-impl Idle {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let limit = self.limit;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
-        timer.as_mut().poll(cx)
     }
 }
 

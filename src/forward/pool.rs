@@ -27,6 +27,7 @@ use super::{
     body::Outbound,
     dial::{Wire, unreachable},
     stream::Stream,
+    vigil::Vigil,
 };
 
 /// Idle connections kept for one destination.
@@ -63,6 +64,8 @@ pub(super) struct H1 {
     idle_since: Instant,
     /// Set where requests leave through a proxy in absolute form; holds its `Proxy-Authorization`.
     pub(super) via: Option<Option<Secret<String>>>,
+    /// Left by the call before, for the next.
+    pub(super) vigil: Option<Vigil>,
 }
 
 /// A connection that a permit was used for.
@@ -111,19 +114,20 @@ impl Pool {
 }
 
 impl Site {
-    /// A live connection from the pool, for a permit; or the permit back. An h2 agent's call takes
-    /// an h1 connection only where upstream has no h2; an h1 agent's takes an idle one of its own
-    /// kind first.
-    pub(super) fn reuse(&self, permit: Permit, offer: Offer) -> Result<(Connection, Permit), Permit> {
-        let found = match offer {
+    /// A live connection from the pool, for a permit, with the vigil that it keeps. An h2 agent's
+    /// call takes an h1 connection only where upstream has no h2; an h1 agent's takes an idle one of
+    /// its own kind first.
+    pub(super) fn reuse(&self, permit: Permit, offer: Offer) -> (Option<(Connection, Option<Vigil>)>, Permit) {
+        let mut found = match offer {
             Offer::Both if self.h1_only.load(Ordering::Relaxed) => self.idle(),
             Offer::Both => self.shared(),
             Offer::H1 => self.idle().or_else(|| self.shared()),
         };
-        match found {
-            Some(connection) => Ok((connection, permit)),
-            None => Err(permit),
-        }
+        let vigil = match &mut found {
+            Some(Connection::H1(h1)) => h1.vigil.take(),
+            Some(Connection::H2(_)) | None => None,
+        };
+        (found.map(|connection| (connection, vigil)), permit)
     }
 
     fn idle(&self) -> Option<Connection> {
@@ -186,7 +190,7 @@ impl Site {
             self.h1_only.store(true, Ordering::Relaxed);
         }
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-        Ok(Connection::H1(Box::new(H1 { sender, connection: Box::pin(connection), idle_since: Instant::now(), via })))
+        Ok(Connection::H1(Box::new(H1 { sender, connection: Box::pin(connection), idle_since: Instant::now(), via, vigil: None })))
     }
 }
 

@@ -1,6 +1,6 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Uri, Version,
-    header::{self, CONNECTION, COOKIE, EXPECT, HOST, TE, UPGRADE},
+    header::{self, CONNECTION, COOKIE, HOST, TE, UPGRADE},
     uri::{Parts, Scheme as UriScheme},
 };
 use smallvec::SmallVec;
@@ -87,20 +87,23 @@ pub(super) fn shape(request: &mut Request<Outbound>, site: &Site, form: Form<'_>
 
 /// Removes the hop-by-hop fields (RFC 9110 §7.6.1), what is Remit's own, and what `also` names.
 pub(super) fn strip(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
-    let mut gone: SmallVec<[HeaderName; 8]> = SmallVec::new();
-    for name in headers.keys() {
-        if is_hop(name) || name.as_str().starts_with("remit-") || also(name) {
-            gone.push(name.clone());
+    let mut gone: SmallVec<[HeaderName; 4]> = SmallVec::new();
+    let (mut connection, mut trailers) = (false, false);
+    for (name, value) in &*headers {
+        if is_hop(name) || also(name) {
+            connection |= *name == CONNECTION;
+            trailers |= *name == TE && lists(value, "trailers");
+            if gone.last() != Some(name) {
+                gone.push(name.clone());
+            }
         }
     }
-    if headers.contains_key(CONNECTION) {
+    if connection {
         for value in headers.get_all(CONNECTION) {
             let named = value.to_str().unwrap_or("").split(',').filter_map(|n| HeaderName::from_bytes(n.trim().as_bytes()).ok());
             gone.extend(named.filter(may_be_named));
         }
     }
-    let trailers =
-        headers.get_all(TE).iter().any(|v| v.to_str().unwrap_or("").split(',').any(|t| t.trim().eq_ignore_ascii_case("trailers")));
     for name in gone {
         headers.remove(name);
     }
@@ -109,15 +112,25 @@ pub(super) fn strip(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool)
     }
 }
 
+fn lists(value: &HeaderValue, token: &str) -> bool {
+    value.to_str().unwrap_or("").split(',').any(|t| t.trim().eq_ignore_ascii_case(token))
+}
+
+/// By the length first: few fields have one in common with those that are sought.
 fn is_hop(name: &HeaderName) -> bool {
-    *name == CONNECTION
-        || *name == HOST
-        || *name == TE
-        || *name == UPGRADE
-        || *name == EXPECT
-        || *name == header::TRANSFER_ENCODING
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
-        || name.as_str().starts_with("proxy-auth")
+    let text = name.as_str();
+    let named = match text.len() {
+        2 => text == "te",
+        4 => text == "host",
+        6 => text == "expect",
+        7 => text == "upgrade",
+        10 => matches!(text, "connection" | "keep-alive"),
+        14 => text == "http2-settings",
+        16 => text == "proxy-connection",
+        17 => text == "transfer-encoding",
+        _ => false,
+    };
+    named || text.starts_with("remit-") || text.starts_with("proxy-auth")
 }
 
 /// `Connection` may name any field of its hop, but not those that say where a message ends.

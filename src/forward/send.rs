@@ -17,10 +17,11 @@ use crate::{
 
 use super::{
     Forward,
-    body::{Cut, Ended, Outbound, Progress, Upstream},
+    body::{Cut, Outbound, Progress, Upstream},
     dial::unreachable,
     pool::{Connection, H1, Site, speak_upgradable},
     request::{Form, canonical, shape, strip},
+    vigil::Vigil,
 };
 
 /// What came back, with what the call still owns.
@@ -46,32 +47,36 @@ impl Forward {
     pub async fn send(&self, armed: Armed, prepare: fn(&mut HeaderMap), leaving: impl Fn() + Send + Sync) -> Sent {
         let (mut head, body, permit, lease, mut account) = armed.into_parts();
         note_body(&mut account, &body);
-        let token = permit.task().ended.clone();
-        let mut ended: Ended = Box::pin(token.clone().cancelled_owned());
-        let (body, progress) = Outbound::new(body, || Box::pin(token.cancelled_owned()));
+        let task = permit.task().clone();
+        let (body, progress) = Outbound::new(body, || Box::pin(task.ended.clone().cancelled_owned()));
         // What the agent speaks is what upstream is offered: gRPC needs h2 all the way, and an h1
         // call is cheaper on a connection that it has to itself.
         let offer = if head.version == Version::HTTP_2 { Offer::Both } else { Offer::H1 };
-        let exchange = async {
-            let site = self.0.pool.site(&head.to)?;
-            let upgrade = head.upgrade.take();
-            let request = canonical(head, body, &permit, lease.as_ref(), prepare)?;
-            let answered = match upgrade.as_deref() {
-                None => self.exchange(&site, permit, request, offer, &leaving).await?,
-                Some(protocol) => Box::pin(self.exchange_upgrade(&site, permit, request, protocol, &leaving)).await?,
-            };
-            refuse_switch(&answered.response, upgrade.as_deref(), &site)?;
-            Ok(answered)
-        };
-        let silent = silence(progress.as_deref(), self.0.timeouts.first_byte);
-        let answered = tokio::select! {
-            biased;
-            () = &mut ended => Err(Refusal::new(Reason::TaskEnded, "the task ended while upstream was being asked")),
-            answered = exchange => answered,
-            () = silent => Err(Refusal::new(Reason::UpstreamTimeout, format!("no answer within {:?}", self.0.timeouts.first_byte))),
+        let upgrade = head.upgrade.take();
+        let ready = self.0.pool.site(&head.to).and_then(|site| {
+            let request = Box::new(canonical(head, body, &permit, lease.as_ref(), prepare)?);
+            Ok((site, request))
+        });
+        let answered = match ready {
+            Err(refusal) => Err(refusal),
+            Ok((site, request)) => {
+                let (kept, permit) = if upgrade.is_some() { (None, permit) } else { site.reuse(permit, offer) };
+                let (kept, vigil) = kept.map_or((None, None), |(connection, vigil)| (Some(connection), vigil));
+                let mut vigil = vigil.map_or_else(|| Vigil::new(&task), |vigil| vigil.of(&task));
+                let exchange = async {
+                    let answered = match upgrade.as_deref() {
+                        None => self.exchange(&site, kept, permit, request, offer, &leaving).await?,
+                        Some(protocol) => Box::pin(self.exchange_upgrade(&site, permit, request, protocol, &leaving)).await?,
+                    };
+                    refuse_switch(&answered.response, upgrade.as_deref(), &site)?;
+                    Ok(answered)
+                };
+                let answered = watched(exchange, &mut vigil, progress.as_deref(), self.0.timeouts.first_byte).await;
+                answered.map(|answered| self.answer(answered, &site, vigil))
+            }
         };
         let reply = match answered {
-            Ok(answered) => Ok(Reply { response: self.answer(answered, ended), progress }),
+            Ok(response) => Ok(Reply { response, progress }),
             Err(refusal) => Err(match &progress {
                 Some(progress) => progress.blame(refusal, &mut account),
                 None => refusal,
@@ -84,19 +89,20 @@ impl Forward {
     async fn exchange(
         &self,
         site: &Arc<Site>,
+        kept: Option<Connection>,
         permit: Permit,
-        request: Request<Outbound>,
+        request: Box<Request<Outbound>>,
         offer: Offer,
         leaving: &(impl Fn() + Send + Sync),
     ) -> Result<Answered, Refusal> {
-        let (request, permit) = match site.reuse(permit, offer) {
-            Err(permit) => (request, permit),
-            Ok((connection, permit)) => {
+        let request = match kept {
+            None => request,
+            Some(connection) => {
                 // If it turns out to be closed, the limit is spent all the same: the safe side.
                 leaving();
                 match transmit(connection, site, request).await {
                     Ok(answered) => return Ok(answered),
-                    Err(Failure { unsent: Some(unsent), .. }) => (*unsent, permit),
+                    Err(Failure { unsent: Some(unsent), .. }) => unsent,
                     Err(failure) => return Err(failure.refusal(site)),
                 }
             }
@@ -123,7 +129,7 @@ impl Forward {
         &self,
         site: &Arc<Site>,
         permit: Permit,
-        mut request: Request<Outbound>,
+        mut request: Box<Request<Outbound>>,
         protocol: &str,
         leaving: &(impl Fn() + Send + Sync),
     ) -> Result<Answered, Refusal> {
@@ -132,12 +138,12 @@ impl Forward {
         let mut sender = speak_upgradable(wire).await.map_err(failed)?;
         shape(&mut request, site, Form::H1Upgrade(protocol)).map_err(|e| unreachable(&site.to, &e.to_string()))?;
         leaving();
-        let response = sender.send_request(request).await.map_err(failed)?;
+        let response = sender.send_request(*request).await.map_err(failed)?;
         Ok(Answered { response, by: By::Shared })
     }
 
     /// The answer as the agent may have it: no field of this hop, none that names Remit.
-    fn answer(&self, answered: Answered, ended: Ended) -> Response<Upstream> {
+    fn answer(&self, answered: Answered, site: &Arc<Site>, vigil: Vigil) -> Response<Upstream> {
         let idle = self.0.timeouts.idle;
         let (mut parts, incoming) = answered.response.into_parts();
         // A body with two lengths is read as chunked, and its connection not trusted again (RFC 9112 §6.1).
@@ -145,8 +151,8 @@ impl Forward {
         let switching = parts.status == http::StatusCode::SWITCHING_PROTOCOLS;
         strip_answer(&mut parts.headers, switching);
         let body = match answered.by {
-            By::H1(h1, site) => Upstream::h1(incoming, h1, site, !two_lengths, ended, idle),
-            By::Shared => Upstream::h2(incoming, ended, idle),
+            By::H1(h1) => Upstream::h1(incoming, h1, site.clone(), !two_lengths, vigil, idle),
+            By::Shared => Upstream::h2(incoming, vigil, idle),
         };
         Response::from_parts(parts, body)
     }
@@ -159,7 +165,7 @@ struct Answered {
 
 /// Who drives the connection that the answer comes over.
 enum By {
-    H1(Box<H1>, Arc<Site>),
+    H1(Box<H1>),
     /// A task of its own.
     Shared,
 }
@@ -190,7 +196,7 @@ fn describe(error: &dyn std::error::Error) -> String {
     text
 }
 
-async fn transmit(connection: Connection, site: &Arc<Site>, mut request: Request<Outbound>) -> Result<Answered, Failure> {
+async fn transmit(connection: Connection, site: &Site, mut request: Box<Request<Outbound>>) -> Result<Answered, Failure> {
     match connection {
         Connection::H1(mut h1) => {
             let via = h1.via.clone();
@@ -201,19 +207,19 @@ async fn transmit(connection: Connection, site: &Arc<Site>, mut request: Request
             // Fails for no checked path and authority; then upstream refuses what it gets.
             let _ = shape(&mut request, site, form);
             let response = drive(&mut h1, request).await?;
-            Ok(Answered { response, by: By::H1(h1, site.clone()) })
+            Ok(Answered { response, by: By::H1(h1) })
         }
         Connection::H2(mut sender) => {
             let _ = shape(&mut request, site, Form::H2);
-            let response = sender.try_send_request(request).await.map_err(unsent)?;
+            let response = sender.try_send_request(*request).await.map_err(unsent)?;
             Ok(Answered { response, by: By::Shared })
         }
     }
 }
 
 /// Sends over a connection that nobody else drives.
-async fn drive(h1: &mut H1, request: Request<Outbound>) -> Result<Response<Incoming>, Failure> {
-    let mut answer = pin!(h1.sender.try_send_request(request));
+async fn drive(h1: &mut H1, request: Box<Request<Outbound>>) -> Result<Response<Incoming>, Failure> {
+    let mut answer = pin!(h1.sender.try_send_request(*request));
     let connection = &mut h1.connection;
     poll_fn(|cx| {
         // Ready(_): the connection is over; what it has to say of this call is in `answer`.
@@ -244,18 +250,35 @@ fn refuse_switch(response: &Response<Incoming>, asked: Option<&str>, site: &Site
     }
 }
 
-/// Resolves when neither an answer nor, meanwhile, a byte of the request body came for `limit`: an
-/// upload takes as long as it takes.
-async fn silence(progress: Option<&Progress>, limit: Duration) {
+/// Waits for an answer until the task ends, or neither an answer nor, meanwhile, a byte of the
+/// request body came for `limit`: an upload takes as long as it takes.
+async fn watched<T>(
+    exchange: impl Future<Output = Result<T, Refusal>>,
+    vigil: &mut Vigil,
+    progress: Option<&Progress>,
+    limit: Duration,
+) -> Result<T, Refusal> {
+    let mut exchange = pin!(exchange);
     let mut before = 0;
-    loop {
-        tokio::time::sleep(limit).await;
-        let sent = progress.map_or(0, |p| p.bytes.load(Ordering::Relaxed));
-        if sent == before {
-            return;
+    vigil.heard(limit);
+    poll_fn(|cx| {
+        if vigil.poll_ended(cx).is_ready() {
+            return Poll::Ready(Err(Refusal::new(Reason::TaskEnded, "the task ended while upstream was being asked")));
         }
-        before = sent;
-    }
+        if let Poll::Ready(answered) = exchange.as_mut().poll(cx) {
+            return Poll::Ready(answered);
+        }
+        while vigil.poll_silent(cx).is_ready() {
+            let sent = progress.map_or(0, |p| p.bytes.load(Ordering::Relaxed));
+            if sent == before {
+                return Poll::Ready(Err(Refusal::new(Reason::UpstreamTimeout, format!("no answer within {limit:?}"))));
+            }
+            before = sent;
+            vigil.heard(limit);
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 fn note_body(account: &mut Account, body: &Body) {

@@ -5,7 +5,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -57,16 +57,19 @@ enum After {
     Done,
 }
 
+const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+const A_IM: HeaderName = HeaderName::from_static("a-im");
+
 /// Asks upstream for an answer that can be searched: no content coding, no compressed messages.
 /// For requests that carry an injected credential.
 pub fn ask_readable(headers: &mut HeaderMap) {
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    if headers.contains_key("grpc-accept-encoding") {
-        headers.insert("grpc-accept-encoding", HeaderValue::from_static("identity"));
+    if let Some(encodings) = headers.get_mut(&GRPC_ACCEPT_ENCODING) {
+        *encodings = HeaderValue::from_static("identity");
     }
     // RFC 7692's permessage-deflate hides the text of WebSocket messages.
     headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
-    headers.remove("a-im");
+    headers.remove(&A_IM);
 }
 
 /// Takes what `scrubber` looks for out of a response: its fields now, its body and trailers as
