@@ -8,6 +8,7 @@ mod against;
 mod credentials;
 mod cross;
 mod files;
+mod inline;
 mod load;
 mod locate;
 mod node;

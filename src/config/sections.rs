@@ -11,7 +11,7 @@ use crate::{
     call::{Effect, Host},
     config::{
         Ambient, Audit, Ca, CatalogSource, Durability, HostPattern, Limits, Listen, Policies, Roots, SecretSource, Sink, Timeouts, Tls,
-        Upstream, UpstreamProxy, credentials, files,
+        Upstream, UpstreamProxy, credentials, files, inline,
         node::Kind,
         read::{Fields, Ref, Value, shown, suggestion},
         units,
@@ -104,7 +104,7 @@ pub(super) fn catalog(value: Option<&Value<'_>>, files: &mut Vec<PathBuf>) -> Ve
     let mut sources = Vec::new();
     for item in value.list().unwrap_or_default() {
         if matches!(item.node.kind, Kind::Map(_)) {
-            item.not_yet("a catalog inline");
+            sources.push(CatalogSource::Inline { file: item.source.file.to_path_buf(), text: inline::text(item.node) });
         } else if matches!(&item.node.kind, Kind::Text(t) if t == "builtin") {
             sources.push(CatalogSource::Builtin);
         } else {

@@ -170,6 +170,11 @@ pub struct LimitSpec {
 pub enum CatalogSource {
     Builtin,
     File(PathBuf),
+    /// In `file` itself; the lines of `text` are the file's.
+    Inline {
+        file: PathBuf,
+        text: String,
+    },
 }
 
 #[derive(Debug, Clone)]

@@ -26,8 +26,9 @@ use super::{
 /// The intent of a tunnelled call to a host in no catalog; of a known one, `PROVIDER.tunnel`.
 pub const TUNNEL: &str = "tunnel";
 
-/// The parameter of a tunnel's intent: the host's name, which is all that is known of it.
-pub const TUNNEL_HOST: &str = "host";
+/// The parameter of the intents of tunnels and of unknown operations: the host's name, which is all
+/// that is known of them.
+pub const UNLISTED_HOST: &str = "host";
 
 /// Every API that is known, compiled for matching. Never changes: a reload makes a new one.
 #[derive(Debug)]
@@ -159,6 +160,7 @@ impl Catalog {
         for source in sources {
             match source {
                 CatalogSource::Builtin => texts.extend(builtin::texts()),
+                CatalogSource::Inline { file, text } => texts.push(builtin::Text { file: file.clone(), text: text.clone().into() }),
                 CatalogSource::File(path) => match builtin::read_file(path) {
                     Ok(text) => texts.push(text),
                     Err(problem) => problems.push(problem),
@@ -215,7 +217,7 @@ impl Catalog {
         let entry = self.place(host).and_then(|(place, _)| self.providers.get(place.provider as usize));
         let operation = Arc::clone(&entry.map_or(&self.unknown, |e| &e.fallback).tunnel);
         let mut params = Params::default();
-        params.push(Arc::from(TUNNEL_HOST), Param::Text(host.as_str().into()));
+        params.push(Arc::from(UNLISTED_HOST), Param::Text(host.as_str().into()));
         Reading { intents: smallvec![Intent { operation, params }], provider: entry.map(|e| Arc::clone(&e.provider)) }
     }
 
@@ -264,7 +266,7 @@ impl Catalog {
     #[must_use]
     pub fn parameter_names(&self) -> BTreeSet<&str> {
         let declared = self.operations().flat_map(|f| f.compiled.declared.iter().map(|d| &*d.name));
-        declared.chain([TUNNEL_HOST]).collect()
+        declared.chain([UNLISTED_HOST]).collect()
     }
 
     /// Whether some provider compares a parameter without regard to case: its values arrive in

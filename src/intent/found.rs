@@ -11,7 +11,7 @@ use crate::{
 };
 
 use super::{
-    catalog::{BodyPlan, Compiled, Declared, Entry, HostParams, Origin, ambiguous},
+    catalog::{BodyPlan, Compiled, Declared, Entry, HostParams, Origin, UNLISTED_HOST, ambiguous},
     json::{self, Plan, Taken},
     query,
     readers::Mounted,
@@ -125,7 +125,9 @@ impl<'c> Found<'c> {
         match &self.0 {
             Kind::Unlisted { provider, operation } => {
                 refuse_method_name(head)?;
-                let intent = Intent { operation: Arc::clone(operation), params: Params::default() };
+                let mut params = Params::default();
+                params.push(Arc::from(UNLISTED_HOST), Param::Text(head.to.host.as_str().into()));
+                let intent = Intent { operation: Arc::clone(operation), params };
                 Ok(Reading { intents: smallvec![intent], provider: provider.map(Arc::clone) })
             }
             Kind::Mounted(mounted, _) => {

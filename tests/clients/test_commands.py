@@ -169,6 +169,37 @@ def test_explain_says_what_would_be_decided_and_sends_nothing(work):
     assert work.upstream.seen() == []
 
 
+def test_a_catalog_may_stand_in_the_config_and_a_host_of_none_may_be_granted(tmp_path, work):
+    config = tmp_path / "remit.yaml"
+    config.write_text("""version: 1
+registry: [registry.yaml]
+catalog:
+  - builtin
+  - provider: acme
+    hosts: [api.acme.example]
+    operations:
+      - {id: acme.orders.list, match: "GET /orders/{shop}", effect: read}
+""")
+    (tmp_path / "registry.yaml").write_text("""agents:
+  - {id: bot, owner: o@acme.example, status: active, expires: 2099-01-01T00:00:00Z, workflows: [w]}
+workflows:
+  - id: w
+    purpose: p
+    max_lifetime: 1h
+    grants:
+      - {intents: [acme.orders.list], where: {shop: north}}
+      - {intents: [unknown], where: {host: status.acme.example}}
+""")
+    ask = lambda url: json.loads(work.remit("explain", "--config", config, "--agent", "bot", "--workflow", "w", "--output", "json", "GET", url).stdout)  # noqa: E731
+    assert ask("https://api.acme.example/orders/north")["decision"] == "allow"
+    assert ask("https://api.acme.example/orders/south")["decision"] == "deny"
+    assert ask("https://status.acme.example/now")["decision"] == "allow"
+    assert ask("https://other.acme.example/now")["decision"] == "deny"
+    config.write_text(config.read_text().replace("effect: read", "efect: read"))
+    said = work.remit("check", "--config", config)
+    assert said.returncode == 1 and "remit.yaml:8" in said.stderr + said.stdout, (said.stdout, said.stderr)
+
+
 def test_explain_tells_of_a_decision_that_was_made(work):
     run = work.run("curl", "-sS", "https://lab.example.test/vault/gold")
     decision = json.loads(run.out)["decision"]
