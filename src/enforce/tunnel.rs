@@ -24,6 +24,14 @@ impl Walk for House {
         self.walk(door, request, clear)
     }
 
+    async fn malformed(&self, door: Arc<Door>, status: u16, detail: String) {
+        let account = Account::open(DecisionId::new(clock::unix_ms()), Moment::now().instant, self.recorder());
+        let mut turned = self.turn(&self.rules(), &door, At::Raw { account, method: None, to: None }, accept::ambiguous(detail)).await;
+        turned.account.outcome.status = Some(status);
+        turned.account.outcome.reason = Some(turned.refusal.reason);
+        turned.account.outcome.complete = true;
+    }
+
     /// A CONNECT is refused only where nothing can be said inside: no task, malformed, tunnelled.
     async fn connect(&self, door: Arc<Door>, request: &Request<Incoming>) -> Connect<Answer> {
         let now = Moment::now();
@@ -31,7 +39,7 @@ impl Walk for House {
         let asked = Asked::of(request);
         let account = Account::open(DecisionId::new(clock::unix_ms()), now.instant, self.recorder());
         let refuse = |turned| Connect::Refuse(self.refuse(turned, &asked));
-        let raw = |account, to| At::Raw { account, method: Method::CONNECT, to };
+        let raw = |account, to| At::Raw { account, method: Some(Method::CONNECT), to };
         let to = match target(request) {
             Ok(to) => to,
             Err(refusal) => return refuse(self.turn(&rules, &door, raw(account, None), refusal).await),
@@ -61,7 +69,7 @@ impl Walk for House {
         let account = Account::open(DecisionId::new(clock::unix_ms()), Moment::now().instant, self.recorder());
         let refusal = Refusal::new(Reason::Overloaded, "all connections are taken (`limits.connections`)")
             .with_retry_after(std::time::Duration::from_secs(1));
-        let turned = self.turn(&rules, &door, At::Raw { account, method: request.method().clone(), to: None }, refusal).await;
+        let turned = self.turn(&rules, &door, At::Raw { account, method: Some(request.method().clone()), to: None }, refusal).await;
         self.refuse(turned, &asked)
     }
 

@@ -28,7 +28,7 @@ pub(super) type Turning<'a> = Pin<Box<dyn Future<Output = Box<Turned>> + Send + 
 
 /// How far a call came.
 pub(super) enum At {
-    Raw { account: Account, method: Method, to: Option<Destination> },
+    Raw { account: Account, method: Option<Method>, to: Option<Destination> },
     Accepted(Accepted),
     Identified(Identified),
     Understood(Understood, Option<(Arc<Decision>, bool)>),
@@ -205,7 +205,7 @@ impl House {
     async fn turn_away(&self, rules: &Rules, listener: Listener, at: At, refusal: Refusal) -> Box<Turned> {
         let verdict = if refusal.reason == Reason::ApprovalRequired { Verdict::Ask } else { Verdict::Deny };
         let (method, to) = match &at {
-            At::Raw { method, to, .. } => (Some(method), to.as_ref()),
+            At::Raw { method, to, .. } => (method.as_ref(), to.as_ref()),
             _ => (at.head().map(|h| &h.method), at.head().map(|h| &h.to)),
         };
         let detail = [Box::<str>::from(&*refusal.detail)];

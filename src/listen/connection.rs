@@ -102,7 +102,8 @@ impl<W: Walk> Serving<W> {
         });
         let io = TokioIo::new(Watched::new(tcp, wire, self.watch_h1()));
         let connection = self.h1().keep_alive(!too_many).serve_connection(io, service).with_upgrades();
-        self.until_drained(connection, |c| c.graceful_shutdown()).await;
+        let ended = self.until_drained(connection, |c| c.graceful_shutdown()).await;
+        self.note(door, ended).await;
         if let Ok((upgrade, next)) = handed.try_recv() {
             self.upgraded(upgrade, next, peer, local).await;
         }
@@ -167,7 +168,18 @@ impl<W: Walk> Serving<W> {
         let service = service_fn(|request| self.call(door.clone(), request));
         let io = TokioIo::new(Watched::new(stream, wire, self.watch_h1()));
         let connection = self.h1().serve_connection(io, service).with_upgrades();
-        self.until_drained(connection, |c| c.graceful_shutdown()).await;
+        let ended = self.until_drained(connection, |c| c.graceful_shutdown()).await;
+        self.note(door, ended).await;
+    }
+
+    /// Puts on record what was turned away before it was a request.
+    async fn note(&self, door: Arc<Door>, ended: hyper::Result<()>) {
+        let Err(error) = ended else { return };
+        if error.is_parse() {
+            let too_large = error.is_parse_too_large();
+            let status = if too_large { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+            self.walk.malformed(door, status.as_u16(), format!("what came is no HTTP/1.1 request: {error}")).await;
+        }
     }
 
     async fn inner_h2<S>(&self, stream: S, inside: Inside, peer: SocketAddr, local: SocketAddr)
@@ -184,7 +196,7 @@ impl<W: Walk> Serving<W> {
         let watch = Watch { header: None, ..self.watch_h1() };
         let io = TokioIo::new(Watched::new(stream, wire, watch));
         let connection = self.h2().serve_connection(io, service);
-        self.until_drained(connection, |c| c.graceful_shutdown()).await;
+        let _ = self.until_drained(connection, |c| c.graceful_shutdown()).await;
     }
 
     async fn call(&self, door: Arc<Door>, request: Request<Incoming>) -> Result<Response<Tracked<W::Body>>, Infallible> {
@@ -204,10 +216,9 @@ impl<W: Walk> Serving<W> {
         response.map(|body| Tracked { body: Some(body), _in_flight: in_flight })
     }
 
-    async fn until_drained<C, E>(&self, connection: C, shut: impl Fn(Pin<&mut C>))
+    async fn until_drained<C>(&self, connection: C, shut: impl Fn(Pin<&mut C>)) -> hyper::Result<()>
     where
-        C: Future<Output = Result<(), E>>,
-        E: std::fmt::Display,
+        C: Future<Output = hyper::Result<()>>,
     {
         let mut connection = pin!(connection);
         let ended = tokio::select! {
@@ -218,9 +229,10 @@ impl<W: Walk> Serving<W> {
                 connection.await
             }
         };
-        if let Err(error) = ended {
+        if let Err(error) = &ended {
             tracing::debug!(%error, "the agent's connection ended");
         }
+        ended
     }
 
     fn watch_h1(&self) -> Watch {

@@ -26,6 +26,9 @@ pub trait Walk: Clone + Send + Sync + 'static {
     /// Answers one call. `clear` is false when the bytes of its head had two readings.
     fn call(&self, door: Arc<Door>, request: Request<Incoming>, clear: bool) -> impl Future<Output = Response<Self::Body>> + Send;
 
+    /// Records a head that is no request, which was answered with `status` alone.
+    fn malformed(&self, door: Arc<Door>, status: u16, detail: String) -> impl Future<Output = ()> + Send;
+
     /// Says what to do with a CONNECT.
     fn connect(&self, door: Arc<Door>, request: &Request<Incoming>) -> impl Future<Output = Connect<Self::Body>> + Send;
 
