@@ -42,6 +42,21 @@ pub struct Arrival<'a> {
     pub seen: Option<&'a Seen>,
 }
 
+/// Why a call is not served.
+#[derive(Debug)]
+pub struct Unserved {
+    pub refusal: Refusal,
+    /// The caller, where a task was shown that is over, or whose agent may not act: it is named on
+    /// the record.
+    pub caller: Option<Box<Caller>>,
+}
+
+impl From<Refusal> for Unserved {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, caller: None }
+    }
+}
+
 /// Attributes a call to its task, and checks that task and agent still give authority.
 ///
 /// # Errors
@@ -55,7 +70,7 @@ pub fn identify(
     registry: &Registry,
     ambient: Option<&Ambient>,
     now: Moment,
-) -> Result<Caller, Refusal> {
+) -> Result<Caller, Unserved> {
     let own = proxy_authorization(&head.headers)?;
     let header = single(head.headers.get_all(REMIT_TASK))?;
     let mut found: Option<Found> = None;
@@ -67,11 +82,14 @@ pub fn identify(
         let look = || claim::in_remit_task(value, tasks, now);
         found = Some(agreeing(found, Seen::in_remit_task(arrival.seen, value, now.instant, look)?)?);
     }
-    let (how, task) = match found {
-        Some(found) => (How::Handle, checked(found, registry, now)?),
-        None => (How::Ambient, of_ambient(arrival, tasks, registry, ambient, now)?),
+    let caller = |how, task| Caller { how, listener: arrival.listener, task, drift: no_drift() };
+    let Some(Found { task, over }) = found else {
+        return Ok(caller(How::Ambient, of_ambient(arrival, tasks, registry, ambient, now)?));
     };
-    Ok(Caller { how, listener: arrival.listener, task, drift: no_drift() })
+    match check(&task, over, registry, now) {
+        Ok(()) => Ok(caller(How::Handle, task)),
+        Err(refusal) => Err(Unserved { refusal, caller: Some(Box::new(caller(How::Handle, task))) }),
+    }
 }
 
 /// Whether a `CONNECT` may be accepted: it presents a known task, or ambient authority serves its
@@ -113,15 +131,14 @@ fn agreeing(before: Option<Found>, found: Found) -> Result<Found, Refusal> {
 }
 
 /// The agent's status comes first: it says why its tasks were ended.
-fn checked(found: Found, registry: &Registry, now: Moment) -> Result<Arc<Task>, Refusal> {
-    let Found { task, over } = found;
+fn check(task: &Task, over: Option<Reason>, registry: &Registry, now: Moment) -> Result<(), Refusal> {
     if registry.status(&task.agent.id, now.utc).is_some()
         && let Some(refusal) = registry.refusal(&task.agent.id, now.utc)
     {
         return Err(refusal);
     }
     match over {
-        None => Ok(task),
+        None => Ok(()),
         Some(reason @ Reason::TaskExpired) => Err(Refusal::new(reason, format!("task {} of {} has expired", task.id, task.agent.id))),
         Some(reason) => Err(Refusal::new(reason, format!("task {} of {} has ended", task.id, task.agent.id))),
     }

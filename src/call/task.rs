@@ -140,6 +140,14 @@ impl Task {
     }
 }
 
+impl Task {
+    /// Why a task whose `ended` was cancelled is over.
+    #[must_use]
+    pub fn why_over(&self) -> crate::refusal::Reason {
+        self.over(Instant::now()).unwrap_or(crate::refusal::Reason::TaskEnded)
+    }
+}
+
 impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}/{})", self.id, self.agent.id, self.workflow)

@@ -10,7 +10,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::upgrade::OnUpgrade;
 
 use crate::{
-    call::Account,
+    call::{Account, Task},
     clock::Moment,
     credential::{Scanner, ScrubError, Scrubbed, Scrubber, scrub_response},
     forward::{Cut, Progress, Upstream},
@@ -73,7 +73,7 @@ impl House {
             }
             if let Some(agent) = switch {
                 let upstream = hyper::upgrade::on(&mut response);
-                self.splice(agent, upstream, scrubber.cloned(), task.ended.clone(), account);
+                self.splice(agent, upstream, scrubber.cloned(), task, account);
             }
             return response.map(|_| Answer { kind: Kind::Nothing, account: None, progress: None, cut: false });
         }
@@ -91,14 +91,7 @@ impl House {
         }
     }
 
-    fn splice(
-        &self,
-        agent: OnUpgrade,
-        upstream: OnUpgrade,
-        scrubber: Option<Arc<Scrubber>>,
-        ended: tokio_util::sync::CancellationToken,
-        account: Account,
-    ) {
+    fn splice(&self, agent: OnUpgrade, upstream: OnUpgrade, scrubber: Option<Arc<Scrubber>>, task: Arc<Task>, account: Account) {
         let forward = self.rules().forward.clone();
         // Waited for at a drain, and cut at its deadline.
         self.drain().spawn(async move {
@@ -109,7 +102,7 @@ impl House {
                 (Some(scanner), None) => scanner.finish(),
                 (None, bytes) => bytes.unwrap_or_default(),
             };
-            forward.splice(agent, upstream, clean, ended, account).await;
+            forward.splice(agent, upstream, clean, &task, account).await;
         });
     }
 }

@@ -15,7 +15,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::{call::Body, refusal::Reason};
+use crate::{
+    call::{Body, Task},
+    refusal::Reason,
+};
 
 use super::{
     pool::{H1, Site},
@@ -28,9 +31,9 @@ pub(super) type Ended = Pin<Box<WaitForCancellationFutureOwned>>;
 /// Why a body stopped before its end.
 #[derive(Debug, thiserror::Error)]
 pub enum Cut {
-    /// The task ended while the body was open.
-    #[error("the task has ended")]
-    TaskEnded,
+    /// The task ended, or expired, while the body was open.
+    #[error("{}", if *.0 == Reason::TaskExpired { "the task has expired" } else { "the task has ended" })]
+    TaskEnded(Reason),
     /// No byte came for as long as `timeouts.idle`.
     #[error("no byte came for {0:?}")]
     Idle(Duration),
@@ -45,7 +48,7 @@ impl Cut {
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
         match self {
-            Self::TaskEnded => Some(Reason::TaskEnded),
+            Self::TaskEnded(reason) => Some(*reason),
             Self::Idle(_) => Some(Reason::UpstreamTimeout),
             Self::Upstream(_) => Some(Reason::UpstreamUnreachable),
             Self::Agent(_) => None,
@@ -71,19 +74,21 @@ pub(super) enum Outbound {
 
 pub(super) struct Streaming {
     body: Body,
+    task: Arc<Task>,
     ended: Ended,
     progress: Arc<Progress>,
     hash: Option<ring::digest::Context>,
 }
 
 impl Outbound {
-    pub(super) fn new(body: Body, ended: impl FnOnce() -> Ended) -> (Self, Option<Arc<Progress>>) {
+    pub(super) fn new(body: Body, task: &Arc<Task>) -> (Self, Option<Arc<Progress>>) {
         if !body.streams() {
             return (Self::Ready(body), None);
         }
         let progress = Arc::new(Progress::default());
         let hash = Some(ring::digest::Context::new(&ring::digest::SHA256));
-        let streaming = Streaming { body, ended: ended(), progress: progress.clone(), hash };
+        let streaming =
+            Streaming { body, task: task.clone(), ended: Box::pin(task.ended.clone().cancelled_owned()), progress: progress.clone(), hash };
         (Self::Streaming(Box::new(streaming)), Some(progress))
     }
 }
@@ -108,7 +113,7 @@ impl HttpBody for Outbound {
             Self::Streaming(streaming) => &mut **streaming,
         };
         if streaming.ended.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Some(Err(Cut::TaskEnded)));
+            return Poll::Ready(Some(Err(Cut::TaskEnded(streaming.task.why_over()))));
         }
         let frame = Pin::new(&mut streaming.body).poll_frame(cx).map_err(Cut::Agent);
         match &frame {
@@ -236,8 +241,10 @@ impl HttpBody for Upstream {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let this = self.get_mut();
-        if this.vigil.as_mut().is_some_and(|vigil| vigil.poll_ended(cx).is_ready()) {
-            return Poll::Ready(Some(Err(Cut::TaskEnded)));
+        if let Some(vigil) = &mut this.vigil
+            && let Poll::Ready(reason) = vigil.poll_ended(cx)
+        {
+            return Poll::Ready(Some(Err(Cut::TaskEnded(reason))));
         }
         match this.source.poll_frame(cx, &mut this.vigil) {
             Poll::Ready(frame) => {

@@ -48,7 +48,7 @@ impl Forward {
         let (mut head, body, permit, lease, mut account) = armed.into_parts();
         note_body(&mut account, &body);
         let task = permit.task().clone();
-        let (body, progress) = Outbound::new(body, || Box::pin(task.ended.clone().cancelled_owned()));
+        let (body, progress) = Outbound::new(body, &task);
         // What the agent speaks is what upstream is offered: gRPC needs h2 all the way, and an h1
         // call is cheaper on a connection that it has to itself.
         let offer = if head.version == Version::HTTP_2 { Offer::Both } else { Offer::H1 };
@@ -179,7 +179,7 @@ struct Failure {
 impl Failure {
     fn refusal(&self, site: &Site) -> Refusal {
         match std::error::Error::source(&self.error).and_then(|s| s.downcast_ref::<Cut>()) {
-            Some(Cut::TaskEnded) => Refusal::new(Reason::TaskEnded, "the task ended while the request was sent"),
+            Some(Cut::TaskEnded(reason)) => Refusal::new(*reason, "the task was over before the request was sent"),
             _ => unreachable(&site.to, &describe(&self.error)),
         }
     }
@@ -262,8 +262,8 @@ async fn watched<T>(
     let mut before = 0;
     vigil.heard(limit);
     poll_fn(|cx| {
-        if vigil.poll_ended(cx).is_ready() {
-            return Poll::Ready(Err(Refusal::new(Reason::TaskEnded, "the task ended while upstream was being asked")));
+        if let Poll::Ready(reason) = vigil.poll_ended(cx) {
+            return Poll::Ready(Err(Refusal::new(reason, "the task was over while upstream was being asked")));
         }
         if let Poll::Ready(answered) = exchange.as_mut().poll(cx) {
             return Poll::Ready(answered);

@@ -1,4 +1,4 @@
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use hyper::upgrade::Upgraded;
@@ -8,10 +8,9 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split},
     time::{Instant, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call::{Account, Armed},
+    call::{Account, Armed, Task},
     refusal::{Reason, Refusal},
 };
 
@@ -27,14 +26,14 @@ impl Forward {
     /// As sending a call does; the account comes back with either.
     pub async fn tunnel(&self, armed: Armed) -> (Account, Result<Tunnel, Refusal>) {
         let (head, _, permit, _, account) = armed.into_parts();
-        let ended = permit.task().ended.clone();
+        let task = permit.task().clone();
         let opened = tokio::select! {
             biased;
-            () = ended.cancelled() => Err(Refusal::new(Reason::TaskEnded, "the task ended while upstream was being connected")),
+            () = task.ended.cancelled() => Err(Refusal::new(task.why_over(), "the task was over while upstream was being connected")),
             opened = self.0.dialer.open_raw(permit, &head.to) => opened,
         };
         let idle = self.0.timeouts.idle;
-        (account, opened.map(|(tcp, _spent)| Tunnel { tcp, ended, idle }))
+        (account, opened.map(|(tcp, _spent)| Tunnel { tcp, task, idle }))
     }
 
     /// Passes bytes both ways after an upgrade, until both sides are done, the task ends or nothing
@@ -44,10 +43,10 @@ impl Forward {
         agent: Upgraded,
         upstream: Upgraded,
         clean: impl FnMut(Option<Bytes>) -> Bytes,
-        ended: CancellationToken,
+        task: &Task,
         account: Account,
     ) {
-        pass(TokioIo::new(agent), TokioIo::new(upstream), clean, ended, self.0.timeouts.idle, account).await;
+        pass(TokioIo::new(agent), TokioIo::new(upstream), clean, task, self.0.timeouts.idle, account).await;
     }
 }
 
@@ -55,18 +54,18 @@ impl Forward {
 #[derive(Debug)]
 pub struct Tunnel {
     tcp: tokio::net::TcpStream,
-    ended: CancellationToken,
+    task: Arc<Task>,
     idle: Duration,
 }
 
 impl Tunnel {
     /// Passes bytes both ways.
     pub async fn pass<A: AsyncRead + AsyncWrite + Unpin>(self, agent: A, account: Account) {
-        pass(agent, self.tcp, Option::unwrap_or_default, self.ended, self.idle, account).await;
+        pass(agent, self.tcp, Option::unwrap_or_default, &self.task, self.idle, account).await;
     }
 }
 
-async fn pass<A, B, C>(agent: A, upstream: B, mut clean: C, ended: CancellationToken, idle: Duration, mut account: Account)
+async fn pass<A, B, C>(agent: A, upstream: B, mut clean: C, task: &Task, idle: Duration, mut account: Account)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -84,7 +83,7 @@ where
     };
     let ends = tokio::select! {
         biased;
-        () = ended.cancelled() => Err(Some(Reason::TaskEnded)),
+        () = task.ended.cancelled() => Err(Some(task.why_over())),
         ends = both => match ends {
             (Ok(()), Ok(())) => Ok(()),
             (Err(e), _) | (_, Err(e)) if e.kind() == io::ErrorKind::TimedOut => Err(Some(Reason::UpstreamTimeout)),

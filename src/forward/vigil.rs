@@ -9,7 +9,7 @@ use std::{
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::call::Task;
+use crate::{call::Task, refusal::Reason};
 
 /// What a call is watched for while it waits for upstream: the end of its task, and silence.
 ///
@@ -38,9 +38,9 @@ impl Vigil {
         self
     }
 
-    /// Ready when the task has ended.
-    pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.ended.as_mut().poll(cx)
+    /// Ready when the task has ended or expired: which of the two.
+    pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+        self.ended.as_mut().poll(cx).map(|()| self.task.why_over())
     }
 
     /// A byte came: silence begins anew when it is next asked for.

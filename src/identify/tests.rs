@@ -53,7 +53,7 @@ impl<'a> Call<'a> {
         let connect = connect.map(|v| HeaderValue::from_str(v).unwrap());
         let arrival = self.arrival(connect.as_ref());
         let House { tasks, registry, .. } = self.house;
-        identify(&arrival, &head(fields), tasks, registry, self.ambient.as_ref(), self.house.now()).map_err(|r| r.reason)
+        identify(&arrival, &head(fields), tasks, registry, self.ambient.as_ref(), self.house.now()).map_err(|r| r.refusal.reason)
     }
 
     fn admitted(&self, connect: Option<&str>) -> Result<(), Reason> {
@@ -270,7 +270,7 @@ fn no_refusal_repeats_what_was_presented() {
     let value = HeaderValue::from_str(&basic(&handle)).unwrap();
     let call = Call::to(&house);
     let arrival = call.arrival(Some(&value));
-    let refusal = identify(&arrival, &head(&[]), &house.tasks, &house.registry, None, house.now()).unwrap_err();
+    let refusal = identify(&arrival, &head(&[]), &house.tasks, &house.registry, None, house.now()).unwrap_err().refusal;
     assert!(!format!("{refusal:?}").contains(&handle));
 }
 
@@ -283,7 +283,7 @@ proptest::proptest! {
         let field = HeaderValue::from_bytes(format!("{scheme}{value}").as_bytes()).unwrap();
         let call = Call { ambient: Some(ambient(&[])), ..Call::to(&house) };
         let refused = identify(&call.arrival(Some(&field)), &head(&[]), &house.tasks, &house.registry, call.ambient.as_ref(), house.now());
-        proptest::prop_assert_eq!(refused.unwrap_err().reason, Reason::NoTask);
+        proptest::prop_assert_eq!(refused.unwrap_err().refusal.reason, Reason::NoTask);
         let text = format!("task:{value}");
         let field = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(&text))).unwrap();
         proptest::prop_assert!(admit(&call.arrival(Some(&field)), &house.tasks, None, house.now()).is_err());
