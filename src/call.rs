@@ -6,6 +6,7 @@
 //! here, because rooms do not import each other.
 
 mod account;
+mod arriving;
 mod body;
 mod caller;
 mod decision;
@@ -19,6 +20,7 @@ mod state;
 mod task;
 
 pub use account::{Account, Outcome, Recorder};
+pub use arriving::Arriving;
 pub use body::{Body, BodyError};
 pub use caller::{Caller, How, Listener};
 pub use decision::{Decision, LimitRule, Verdict, Window};

@@ -21,7 +21,7 @@ pub use answer::Answer;
 pub use house::{House, Parts, Rules};
 
 use crate::{
-    call::{Account, DecisionId},
+    call::{Account, Arriving, DecisionId},
     clock::{self, Moment},
     listen::Door,
 };
@@ -37,7 +37,7 @@ impl House {
         let account = Account::open(DecisionId::new(clock::unix_ms_of(now)), now.instant, self.recorder());
         let asked = Asked::of(&request);
         let switch = asked.upgrade.then(|| hyper::upgrade::on(&mut request));
-        match self.route(&rules, &door, request, clear, account, now).await {
+        match self.route(&rules, &door, Arriving::of(request), clear, account, now).await {
             Ok(delivered) => self.deliver(delivered, switch, &asked, now),
             Err(turned) => self.refuse(turned, &asked),
         }
@@ -48,7 +48,7 @@ impl House {
         &self,
         rules: &Arc<Rules>,
         door: &Door,
-        request: Request<Incoming>,
+        request: Request<Arriving>,
         clear: bool,
         account: Account,
         now: Moment,

@@ -22,7 +22,7 @@ mod search;
 mod spec;
 mod trie;
 
-pub use catalog::{Catalog, Facts, TUNNEL, TUNNEL_HOST};
+pub use catalog::{Catalog, Facts, TUNNEL, UNLISTED_HOST};
 pub use found::{Found, Need, Reading};
 pub use spec::Class;
 

@@ -5,8 +5,9 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
+
+use super::Arriving;
 
 /// The request body that was judged: what leaves is this and nothing else.
 #[derive(Debug)]
@@ -16,9 +17,9 @@ pub enum Body {
     /// for such bodies.
     Whole(Option<Bytes>, Option<OwnedSemaphorePermit>),
     /// Its beginning was read, so that it could be judged; the rest is passed on as it arrives.
-    Ahead(Option<Ahead>, Incoming),
+    Ahead(Option<Ahead>, Arriving),
     /// Passed on as it arrives.
-    Stream(Incoming),
+    Stream(Arriving),
 }
 
 /// The beginning of a body, with its place in the process's budget until it is sent.
@@ -41,7 +42,7 @@ impl Body {
 
     /// A body of which `first` was read, and the rest not.
     #[must_use]
-    pub fn ahead(first: Bytes, place: Option<OwnedSemaphorePermit>, rest: Incoming) -> Self {
+    pub fn ahead(first: Bytes, place: Option<OwnedSemaphorePermit>, rest: Arriving) -> Self {
         Self::Ahead(Some(Ahead { bytes: first, _place: place }), rest)
     }
 

@@ -57,7 +57,10 @@ fn destination(door: &Door, uri: &Uri, headers: &HeaderMap, version: Version) ->
     }
     let Some(inside) = &door.inside else { return outside(uri, target, host) };
     let place = match (target, host) {
-        (Some(target), Some(host)) if !target.eq_ignore_ascii_case(host) => {
+        // One may say the port that the other leaves out.
+        (Some(target), Some(host))
+            if !target.eq_ignore_ascii_case(host) && authority(target, inside.scheme)? != authority(host, inside.scheme)? =>
+        {
             return Err(misdirected(format!("the request is for {target} and its Host is {host}")));
         }
         (Some(place), _) | (None, Some(place)) => place,

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Frame, Incoming};
+use hyper::body::{Body as _, Frame};
 use smallvec::SmallVec;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    call::Body,
+    call::{Arriving, Body},
     refusal::{Reason, Refusal},
 };
 
@@ -20,7 +20,7 @@ use crate::{
 ///
 /// # Errors
 /// As [`whole`], but for `body_too_large`.
-pub(super) async fn prefix(mut body: Incoming, bytes: usize, budget: &Arc<Semaphore>, idle: Duration) -> Result<(Bytes, Body), Refusal> {
+pub(super) async fn prefix(mut body: Arriving, bytes: usize, budget: &Arc<Semaphore>, idle: Duration) -> Result<(Bytes, Body), Refusal> {
     if body.is_end_stream() {
         return Ok((Bytes::new(), Body::Empty));
     }
@@ -47,7 +47,7 @@ pub(super) async fn prefix(mut body: Incoming, bytes: usize, budget: &Arc<Semaph
 }
 
 /// The next frame of a body; None at its end.
-async fn next(body: &mut Incoming, idle: Duration) -> Result<Option<Frame<Bytes>>, Refusal> {
+async fn next(body: &mut Arriving, idle: Duration) -> Result<Option<Frame<Bytes>>, Refusal> {
     match timeout(idle, body.frame()).await {
         Err(_) => Err(broken(format!("no byte of the body came for {idle:?}"))),
         Ok(None) => Ok(None),
@@ -69,7 +69,7 @@ pub(super) struct Read {
 /// `body_too_large` past `limit` bytes; `overloaded` when all bodies together are past their
 /// budget; `ambiguous_request` when it breaks off, or stays silent for `idle`.
 pub(super) async fn whole(
-    mut body: Incoming,
+    mut body: Arriving,
     headers: &HeaderMap,
     limit: u64,
     budget: &Arc<Semaphore>,

@@ -1,17 +1,17 @@
 use std::{sync::Arc, time::Instant};
 
 use http::Request;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
 use crate::{
     audit::DecisionRecord,
     authority::Reservation,
-    call::{Accepted, Account, Armed, Body, Decision, Identified, Lease, Mode, Operation, Permitted, Task, Understood, Verdict},
+    call::{Accepted, Account, Armed, Arriving, Body, Decision, Identified, Lease, Mode, Operation, Permitted, Task, Understood, Verdict},
     clock::Moment,
     credential::{Choice, ask_readable},
     decide::Judged,
     forward::Reply,
-    identify::{self, Arrival},
+    identify::{self, Arrival, Unserved},
     intent::{Class, Need},
     listen::Door,
     refusal::{Reason, Refusal},
@@ -45,17 +45,17 @@ impl House {
         &self,
         rules: &Rules,
         door: &Door,
-        request: Request<Incoming>,
+        request: Request<Arriving>,
         clear: bool,
         account: Account,
-    ) -> Step<(Accepted, Incoming)> {
+    ) -> Step<(Accepted, Arriving)> {
         let (parts, body) = request.into_parts();
         let method = parts.method.clone();
         match accept::head(door, parts, clear) {
             Ok(head) => Ok((Accepted::new(head, account), body)),
             Err(refused) => {
                 let (to, refusal) = *refused;
-                Err(self.turn(rules, door, At::Raw { account, method, to }, refusal).await)
+                Err(self.turn(rules, door, At::Raw { account, method: Some(method), to }, refusal).await)
             }
         }
     }
@@ -65,7 +65,13 @@ impl House {
         let arrival = self.arrival(rules, door, door.inside.as_ref().and_then(|i| i.claim.as_ref()));
         match identify::identify(&arrival, accepted.head(), self.tasks(), &rules.registry, rules.config.ambient.as_ref(), now) {
             Ok(caller) => Ok(accepted.identified(caller)),
-            Err(refusal) => Err(self.turn(rules, door, At::Accepted(accepted), refusal).await),
+            Err(Unserved { refusal, caller }) => {
+                let at = match caller {
+                    Some(caller) => At::Identified(accepted.identified(*caller)),
+                    None => At::Accepted(accepted),
+                };
+                Err(self.turn(rules, door, at, refusal).await)
+            }
         }
     }
 
@@ -76,7 +82,7 @@ impl House {
     }
 
     /// What is asked for; reads the body where the operation is judged by it.
-    pub(super) async fn understand(&self, rules: &Rules, identified: Identified, body: Incoming) -> Step<Understood> {
+    pub(super) async fn understand(&self, rules: &Rules, identified: Identified, body: Arriving) -> Step<Understood> {
         match self.reading(rules, &identified, body).await {
             Ok((reading, body)) => {
                 let understood = identified.understood(reading.intents, reading.provider, body);
@@ -89,7 +95,7 @@ impl House {
         }
     }
 
-    async fn reading(&self, rules: &Rules, identified: &Identified, body: Incoming) -> Result<(crate::intent::Reading, Body), Refusal> {
+    async fn reading(&self, rules: &Rules, identified: &Identified, body: Arriving) -> Result<(crate::intent::Reading, Body), Refusal> {
         let head = identified.head();
         let found = rules.catalog.find(head)?;
         let limits = &rules.config.limits;

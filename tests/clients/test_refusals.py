@@ -65,7 +65,8 @@ def test_task_ended(serving, task):
     allowed(serving, task)
     serving.workspace.upstream.clear()
     serving.end(task)
-    refused(serving, task, "task_ended")
+    _, record = refused(serving, task, "task_ended")
+    assert (record["agent"], record["task"]) == ("tester", task["id"]), "the record names whose call it was"
 
 
 def test_task_ended_on_a_connection_that_was_open(serving, task):
@@ -356,6 +357,7 @@ SMUGGLED = f"GET /echo/smuggled HTTP/1.1\r\nHost: {LAB}\r\n\r\n"
 def test_nothing_is_smuggled(serving, task, head):
     """Refused as a whole, by 400 or by closing, and what stood behind it is not taken for a request."""
     data = f"POST /sink HTTP/1.1\r\nHost: {LAB}\r\n{head[1]}\r\n0\r\n\r\n{SMUGGLED}".encode()
+    known = {r["id"] for r in serving.workspace.audit() if r["kind"] == "decision"}
     with serving.tunnel(task, LAB) as connection:
         connection.sendall(data)
         with contextlib.suppress(OSError):
@@ -367,6 +369,21 @@ def test_nothing_is_smuggled(serving, task, head):
                 assert connection.recv(1) == b""
     assert not any("smuggled" in s.target for s in serving.workspace.upstream.seen())
     assert serving.workspace.upstream.seen() == []
+
+    def on_record():
+        return [r for r in serving.workspace.audit() if r["kind"] == "decision" and r["id"] not in known and r["code"] == "ambiguous_request"]
+
+    record = ws.until(on_record, what="the refusal on record")[0]
+    refusals.pair(serving.workspace, record["id"], "ambiguous_request", 400)
+
+
+@pytest.mark.parametrize("size", [200 << 10, 20 << 20], ids=["200 KiB", "20 MiB"])
+@pytest.mark.parametrize("target", ["/nowhere", "/echo"], ids=["unknown operation", "not granted"])
+def test_a_client_that_is_still_sending_hears_the_refusal(serving, task, target, size):
+    """It sends all before it reads; closing on it would show it a broken connection and no reason."""
+    reason = "unknown_operation" if target == "/nowhere" else "unknown_host"
+    host = LAB if target == "/nowhere" else "nobody.example.test"
+    refused(serving, task, reason, "POST", target, host=host, headers={"Content-Type": "application/octet-stream"}, body=b"x" * size)
 
 
 def test_http_1_0_may_not_be_chunked(serving, task):
