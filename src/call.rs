@@ -16,6 +16,7 @@ mod id;
 mod intent;
 mod lease;
 mod path;
+mod redirects;
 mod state;
 mod task;
 
@@ -30,6 +31,7 @@ pub use id::{DecisionId, TaskId};
 pub use intent::{Effect, ErrorForm, Intent, Label, Operation, Param, Params, Provider, UNKNOWN_HOST};
 pub use lease::{Inject, Lease, is_credential_field};
 pub use path::{Path, PathError};
+pub use redirects::Redirects;
 pub use state::{Accepted, Armed, Identified, Permitted, Understood};
 pub use task::{AgentRef, Labels, Link, LinkKind, Mode, Principal, Task};
 

@@ -55,7 +55,7 @@ impl House {
     ) -> Result<Delivered, Box<Turned>> {
         let (accepted, body) = self.accept(rules, door, request, clear, account).await?;
         let identified = self.identify(rules, door, accepted, now).await?;
-        let understood = self.understand(rules, identified, body).await?;
+        let understood = self.understand(rules, identified, body, now).await?;
         let (permitted, choice) = self.decide(rules, understood, now).await?;
         let (permitted, reservation) = self.reserve(rules, permitted, now).await?;
         let armed = self.arm(rules, permitted, choice, now).await?;

@@ -216,6 +216,7 @@ impl Tasks {
             deadline: end.instant,
             ended: CancellationToken::new(),
             labels: Labels::default(),
+            redirects: Default::default(),
         })
     }
 

@@ -36,6 +36,8 @@ struct Asked {
     intents: SmallVec<[Intent; 1]>,
     provider: Option<Arc<Provider>>,
     body: Body,
+    /// It fetches where an earlier answer sent the task.
+    redirected: bool,
 }
 
 /// … which was allowed.
@@ -103,11 +105,29 @@ impl Identified {
 
     #[must_use]
     pub fn understood(self, intents: SmallVec<[Intent; 1]>, provider: Option<Arc<Provider>>, body: Body) -> Understood {
-        Understood { identified: self, asked: Box::new(Asked { intents, provider, body }) }
+        Understood { identified: self, asked: Box::new(Asked { intents, provider, body, redirected: false }) }
+    }
+}
+
+impl Identified {
+    /// Understood as the fetch of a URL that an earlier answer sent the task to: on the intent of
+    /// that call, and without a credential.
+    #[must_use]
+    pub fn redirected(self, intent: Intent) -> Understood {
+        let provider = Some(intent.operation.provider.clone());
+        let mut understood = self.understood(smallvec::smallvec![intent], provider, Body::Empty);
+        understood.asked.redirected = true;
+        understood
     }
 }
 
 impl Understood {
+    /// Whether it fetches where an earlier answer sent the task.
+    #[must_use]
+    pub fn is_redirected(&self) -> bool {
+        self.asked.redirected
+    }
+
     #[must_use]
     pub fn id(&self) -> DecisionId {
         self.identified.accepted.0.account.outcome.id

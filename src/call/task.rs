@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use super::{Label, TaskId};
+use super::{Label, Redirects, TaskId};
 
 /// Whether policy refusals are enforced, or only recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -123,6 +123,8 @@ pub struct Task {
     pub deadline: Instant,
     pub ended: CancellationToken,
     pub labels: Labels,
+    /// Where its allowed answers sent it.
+    pub redirects: Redirects,
 }
 
 impl Task {

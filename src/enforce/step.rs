@@ -6,7 +6,10 @@ use hyper::body::Body as _;
 use crate::{
     audit::DecisionRecord,
     authority::Reservation,
-    call::{Accepted, Account, Armed, Arriving, Body, Decision, Identified, Lease, Mode, Operation, Permitted, Task, Understood, Verdict},
+    call::{
+        Accepted, Account, Armed, Arriving, Body, Decision, Identified, Intent, Lease, Mode, Operation, Permitted, Task, Understood,
+        Verdict,
+    },
     clock::Moment,
     credential::{Choice, ask_readable},
     decide::Judged,
@@ -82,7 +85,10 @@ impl House {
     }
 
     /// What is asked for; reads the body where the operation is judged by it.
-    pub(super) async fn understand(&self, rules: &Rules, identified: Identified, body: Arriving) -> Step<Understood> {
+    pub(super) async fn understand(&self, rules: &Rules, identified: Identified, body: Arriving, now: Moment) -> Step<Understood> {
+        if let Some(intent) = redirected(&identified, &body, now) {
+            return Ok(identified.redirected(intent));
+        }
         match self.reading(rules, &identified, body).await {
             Ok((reading, body)) => {
                 let understood = identified.understood(reading.intents, reading.provider, body);
@@ -209,6 +215,7 @@ impl House {
         let brief = Brief::of(armed.permitted().understood());
         let task = armed.permitted().permit().task().clone();
         let decision = armed.permitted().decision().clone();
+        let leads = armed.permitted().understood().intents().first().filter(|i| !i.operation.follows.is_empty()).cloned();
         let began = Instant::now();
         // Marked as its first byte leaves; a call that stays is given back.
         let sent = rules.forward.send(armed, ask_readable, || reservation.sent()).await;
@@ -217,17 +224,27 @@ impl House {
                 if !decision.labels.is_empty() {
                     task.labels.add(&decision.labels);
                 }
+                if let Some(intent) = leads {
+                    task.redirects.note(&intent, reply.response.status(), reply.response.headers(), Instant::now());
+                }
                 Ok(Delivered { account: sent.account, lease: sent.lease, reply, brief, task, sent: began, answered: Instant::now() })
             }
             Err(refusal) => Err(Box::new(Turned { account: sent.account, brief, refusal })),
         }
     }
 
-    pub(super) fn count(&self, intents: &[crate::call::Intent], verdict: Verdict, reason: Option<Reason>) {
+    pub(super) fn count(&self, intents: &[Intent], verdict: Verdict, reason: Option<Reason>) {
         for intent in intents {
             self.metrics().call(Some(&intent.operation.provider.id), Some(intent.operation.effect), verdict, reason);
         }
     }
+}
+
+/// The intent of the call whose answer sent the task to this very URL.
+fn redirected(identified: &Identified, body: &Arriving, now: Moment) -> Option<Intent> {
+    let head = identified.head();
+    let fetches = matches!(head.method, http::Method::GET | http::Method::HEAD) && head.upgrade.is_none() && body.is_end_stream();
+    if fetches { identified.caller().task.redirects.take(&head.to, &head.path, now.instant) } else { None }
 }
 
 /// The credential for a call, and that the request carries no other.
@@ -236,6 +253,10 @@ fn choose(rules: &Rules, understood: &Understood, decision: &Decision) -> Result
         Some(intent) => &intent.operation,
         None => return Err(Refusal::new(Reason::UnknownOperation, "the request asks for nothing")),
     };
+    if understood.is_redirected() {
+        // The vendor's own URL, as it gave it: what authorises it stands in it.
+        return Ok(None);
+    }
     let workflow = rules.registry.workflow(&understood.caller().task.workflow).and_then(|w| w.credential.as_deref());
     let provider = operation.provider.credential.as_deref();
     let choice = rules.broker.choose(decision.credential.as_deref(), workflow, provider, understood.to(), operation)?;

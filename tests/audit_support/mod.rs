@@ -149,6 +149,7 @@ pub fn task() -> Task {
         deadline: Instant::now() + Duration::from_secs(60),
         ended: Default::default(),
         labels: Labels::default(),
+        redirects: Default::default(),
     }
 }
 

@@ -12,12 +12,17 @@ import zlib
 
 import wire
 
-HOSTS = {"lab.example.test", "h1.lab.example.test", "h2.lab.example.test", "plain.lab.example.test", "other.lab.example.test"}
+# serves what the API sends its clients to fetch, to whoever has the URL, and takes no key
+FILES = "files.lab.example.test"
+HOSTS = {"lab.example.test", "h1.lab.example.test", "h2.lab.example.test", "plain.lab.example.test", "other.lab.example.test", FILES}
 ZEROS = bytes(1 << 20)
 
 
 async def answer(upstream, request: wire.Request, reply: wire.Reply) -> None:
     secret = upstream.secrets["lab"]
+    if request.host == FILES:
+        keyless = request.query.get("X-Amz-Signature") == "c2lnbmVk" and not any(request.header(f) for f in ("authorization", "x-api-key", "cookie"))
+        return await reply.send(200 if keyless else 403, b"the file\n", {"content-type": "text/plain"})
     if request.header("x-api-key") != secret:
         return await reply.send(401, b'{"error":"who are you"}', {"content-type": "application/json"})
     first, *rest = request.path.strip("/").split("/")

@@ -127,6 +127,25 @@ def test_unknown_operation(serving, task):
     refused(serving, task, "unknown_operation", method="PUT", target="/echo")
 
 
+def test_where_an_answer_leads_may_be_fetched_once_by_that_task_and_without_credential(serving, task):
+    files, path = "files.lab.example.test", "/builds/7.log?X-Amz-Signature=c2lnbmVk&X-Amz-Expires=60"
+    refused(serving, task, "unknown_host", target=path, host=files)
+    answer = serving.call(task, "GET", LAB, f"/redirect?to=https%3A%2F%2F{files}{path.replace('?', '%3F').replace('&', '%26').replace('=', '%3D')}")
+    assert (answer.status, answer.header("location")) == (302, f"https://{files}{path}")
+    other = serving.task()
+    refused_by_other = serving.call(other, "GET", files, path)
+    assert refused_by_other.header("remit-reason") == "unknown_host", "another task was not sent there"
+    for not_it in (path.replace("7", "8"), path + "&more=1"):
+        assert serving.call(task, "GET", files, not_it).header("remit-reason") == "unknown_host"
+    assert serving.call(task, "POST", files, path, {}, b"x").header("remit-reason") == "unknown_host"
+    fetched = allowed(serving, task, target=path, host=files, headers={"Authorization": "Bearer what-the-client-sends-along", "Cookie": "a=b"})
+    assert fetched.body == b"the file\n"
+    record = [r for r in serving.workspace.audit() if r["kind"] == "decision" and r.get("host") == files][-1]
+    assert record["intents"][0]["id"] == "lab.redirect.read" and "lease" not in record, record
+    again = serving.call(task, "GET", files, path)
+    assert again.header("remit-reason") == "unknown_host", "once"
+
+
 def test_an_upgrade_that_the_operation_does_not_declare(serving, task):
     refused(serving, task, "unknown_operation", headers={"connection": "upgrade", "upgrade": "websocket", "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==", "sec-websocket-version": "13"})
 

@@ -175,6 +175,7 @@ pub fn task_of(links: Vec<Link>) -> Task {
         deadline: Instant::now() + Duration::from_secs(600),
         ended: Default::default(),
         labels: Labels::default(),
+        redirects: Default::default(),
     }
 }
 

@@ -73,6 +73,7 @@ fn task() -> Task {
         deadline: Instant::now() + Duration::from_secs(60),
         ended: CancellationToken::new(),
         labels: Labels::default(),
+        redirects: Default::default(),
     }
 }
 
