@@ -8,6 +8,7 @@
 mod build;
 mod builtin;
 mod catalog;
+mod fields;
 mod found;
 mod hosts;
 pub mod import;

@@ -112,11 +112,23 @@ pub(super) struct Declared {
     /// What it is called where it is sent.
     pub wire: Arc<str>,
     pub from: Origin,
-    pub list: bool,
+    pub shape: Shape,
     /// The vendor compares its values without regard to case.
     pub fold: bool,
     /// `%2F` may stand in it.
     pub reserved: bool,
+}
+
+/// How often a query parameter stands in a query, and what that makes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Shape {
+    /// Once: a text.
+    #[default]
+    One,
+    /// `a=1&a=2`, `a[]=1`: a list of texts.
+    List,
+    /// `a[b]=1&a[c][d]=2`: an object of texts.
+    Object,
 }
 
 /// Where a parameter comes from.

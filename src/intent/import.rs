@@ -3,7 +3,9 @@
 //! The output depends on nothing but the description and the overlay, names where it came from,
 //! and marks every effect or label that was guessed from a name.
 
+mod collide;
 mod derive;
+mod document;
 mod openapi;
 mod overlay;
 mod resolve;
@@ -17,7 +19,7 @@ use crate::{
 pub use overlay::Overlay;
 
 /// The largest description that is read, in bytes.
-pub const MAX_DESCRIPTION: u64 = 64 << 20;
+pub const MAX_DESCRIPTION: u64 = 96 << 20;
 
 /// The most operations that one description may have.
 const MAX_OPERATIONS: usize = 50_000;
@@ -44,6 +46,8 @@ pub struct Imported {
     pub operations: usize,
     /// How many have a guessed effect or label.
     pub uncertain: usize,
+    /// How many were left out; the catalog's header says which, and why.
+    pub left_out: usize,
 }
 
 /// A description as a catalog to be.
@@ -53,14 +57,22 @@ struct Draft {
     version: String,
     hosts: Vec<String>,
     operations: Vec<DraftOperation>,
+    left_out: Vec<LeftOut>,
+}
+
+/// An operation that no request can be told to be for.
+#[derive(Debug, Clone)]
+struct LeftOut {
+    /// Where in the description it stands.
+    pointer: String,
+    why: String,
 }
 
 #[derive(Debug)]
 struct DraftOperation {
     id: String,
-    method: String,
-    /// With `{name}` and `{+name}`, base path included.
-    path: String,
+    /// As the catalog has them: `METHOD /path` with `{name}` and `{+name}`, base path included.
+    matches: Vec<String>,
     effect: Effect,
     labels: Vec<Label>,
     uncertain: bool,
@@ -73,15 +85,35 @@ struct DraftOperation {
     hosts: Vec<String>,
 }
 
-#[derive(Debug, PartialEq)]
+impl DraftOperation {
+    /// An operation of which nothing more is known.
+    fn new(id: String, matches: Vec<String>, effect: Effect) -> Self {
+        Self {
+            id,
+            matches,
+            effect,
+            labels: Vec::new(),
+            uncertain: false,
+            query: Vec::new(),
+            body: DraftBody::default(),
+            content: Vec::new(),
+            reserved: Vec::new(),
+            follows: Vec::new(),
+            hosts: Vec::new(),
+        }
+    }
+}
+
+#[derive(Debug, Default, PartialEq)]
 enum DraftBody {
+    #[default]
     Undeclared,
     Stream,
     /// Parameter → JSON pointer.
     Json(Vec<(String, String)>),
 }
 
-/// Makes a catalog from an OpenAPI 3 description, JSON or YAML.
+/// Makes a catalog from a description: OpenAPI 3 or Swagger 2.0, JSON or YAML.
 ///
 /// # Errors
 /// What is wrong in the description, at its JSON pointer.
@@ -89,8 +121,11 @@ pub fn import(source: Source<'_>) -> Result<Imported, Problem> {
     if source.bytes.len() as u64 > MAX_DESCRIPTION {
         return Err(Problem::new(format!("the description is larger than {} MiB", MAX_DESCRIPTION >> 20)).at(source.name, None));
     }
-    let document = parse(source)?;
+    check_provider(source.provider)?;
+    let document = document::read(source.name, source.bytes)?;
     let mut draft = openapi::draft(&document, source.provider, source.host).map_err(|p| Problem { file: Some(source.name.into()), ..p })?;
+    // A tree takes several times its text.
+    drop(document);
     if let Some(overlay) = source.overlay {
         overlay.apply(&mut draft.operations)?;
     }
@@ -100,16 +135,19 @@ pub fn import(source: Source<'_>) -> Result<Imported, Problem> {
     // What was written is read back before anyone relies on it.
     super::Catalog::parse(&format!("{} (imported)", source.name), &text).map_err(first)?;
     let uncertain = draft.operations.iter().filter(|o| o.uncertain).count();
-    Ok(Imported { text, operations: draft.operations.len(), uncertain, provider: draft.provider })
+    Ok(Imported { text, operations: draft.operations.len(), uncertain, left_out: draft.left_out.len(), provider: draft.provider })
 }
 
-fn parse(source: Source<'_>) -> Result<serde_json::Value, Problem> {
-    let fail = |line: usize, message: String| Problem::new(message).at(source.name, Some(line));
-    let text = std::str::from_utf8(source.bytes).map_err(|_| Problem::new("the description is not UTF-8").at(source.name, None))?;
-    if text.trim_start().starts_with('{') {
-        return serde_json::from_str(text).map_err(|e| fail(e.line(), format!("the description is not JSON: {e}")));
+fn check_provider(name: Option<&str>) -> Result<(), Problem> {
+    let fits = |n: &str| {
+        !n.is_empty() && n.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') && n != "unknown" && n != "tunnel"
+    };
+    match name.filter(|n| !fits(n)) {
+        Some(name) => {
+            Err(Problem::new(format!("`{name}` cannot name a provider")).key("--provider").help("use lower-case letters, digits and `-`"))
+        }
+        None => Ok(()),
     }
-    serde_yaml::from_str(text).map_err(|e| fail(e.location().map_or(1, |l| l.line()), format!("the description is not YAML: {e}")))
 }
 
 fn first(problems: crate::problem::Problems) -> Problem {
