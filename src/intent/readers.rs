@@ -6,6 +6,7 @@
 //! request must be allowed, and what a reader cannot read in one way is refused (law 2).
 
 mod a2a;
+pub(super) mod graphql;
 mod jsonrpc;
 mod mcp;
 
@@ -38,16 +39,18 @@ const MOST: usize = 64;
 /// The kinds of readers, each with a word of its own in catalogs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    Graphql,
     Mcp,
     A2a,
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::Mcp, Self::A2a];
+    const ALL: [Self; 3] = [Self::Graphql, Self::Mcp, Self::A2a];
 
     /// The word that names it in `readers`, and with which its keys begin.
     pub(super) fn word(self) -> &'static str {
         match self {
+            Self::Graphql => "graphql",
             Self::Mcp => "mcp",
             Self::A2a => "a2a",
         }
@@ -56,6 +59,7 @@ impl Kind {
     /// The methods of the requests that it reads.
     pub(super) fn methods(self) -> &'static [Method] {
         match self {
+            Self::Graphql => &[Method::GET, Method::POST],
             Self::Mcp | Self::A2a => &[Method::POST],
         }
     }
@@ -63,20 +67,22 @@ impl Kind {
     /// How its clients expect an error to be worded, where that is not the provider's to say.
     fn form(self) -> Option<ErrorForm> {
         match self {
+            Self::Graphql => Some(ErrorForm::Graphql),
             Self::Mcp | Self::A2a => Some(ErrorForm::Jsonrpc),
         }
     }
 
     /// How much of the body it needs.
-    fn need(self, _head: &Head) -> Need {
+    fn need(self) -> Need {
         match self {
-            Self::Mcp | Self::A2a => Need::Whole { limit: Class::Default },
+            Self::Graphql | Self::Mcp | Self::A2a => Need::Whole { limit: Class::Default },
         }
     }
 
     /// What a request asks for: at least one thing.
     fn read(self, head: &Head, media: &Media, body: &[u8]) -> Result<Vec<Ask>, String> {
         match self {
+            Self::Graphql => graphql::read(head, media, body),
             Self::Mcp => mcp::read(head, media, body),
             Self::A2a => a2a::read(media, body),
         }
@@ -172,7 +178,7 @@ pub(super) struct Mounted<'c> {
 
 impl<'c> Mounted<'c> {
     pub(super) fn need(&self, head: &Head) -> Result<Need, Refusal> {
-        let need = self.mount.kind.need(head);
+        let need = self.mount.kind.need();
         if need != Need::Nothing {
             Media::of(&head.headers)?.refuse_encoded(&head.headers)?;
         }
