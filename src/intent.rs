@@ -14,6 +14,7 @@ mod hosts;
 pub mod import;
 mod json;
 mod lines;
+mod llm;
 mod operation;
 mod pattern;
 mod query;

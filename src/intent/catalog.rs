@@ -101,6 +101,8 @@ pub(super) enum BodyPlan {
     Stream,
     Undeclared,
     Json(Plan),
+    /// A call to a model; the place of the first of its parameters.
+    Llm(u16),
 }
 
 /// A parameter of an operation.

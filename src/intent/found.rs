@@ -14,6 +14,7 @@ use super::{
     catalog::{BodyPlan, Compiled, Declared, Entry, HostParams, Origin, Shape, ambiguous},
     fields::Fields,
     json::{self, Plan, Taken},
+    llm,
     query,
     readers::Mounted,
     request::Media,
@@ -148,7 +149,7 @@ impl<'c> Found<'c> {
 fn reads(compiled: &Compiled, head: &Head) -> Result<Reads, Refusal> {
     let declared = match compiled.body {
         BodyPlan::Stream => return Ok(Reads::Nothing),
-        BodyPlan::Json(_) => Reads::Declared,
+        BodyPlan::Json(_) | BodyPlan::Llm(_) => Reads::Declared,
         BodyPlan::Undeclared => Reads::Names,
     };
     // Seldom has one a body, so seldom is its media type worth a look.
@@ -312,7 +313,7 @@ impl Listed<'_> {
         let nothing = Plan::default();
         let plan = match &self.compiled.body {
             BodyPlan::Json(plan) => plan,
-            BodyPlan::Stream | BodyPlan::Undeclared => &nothing,
+            BodyPlan::Stream | BodyPlan::Undeclared | BodyPlan::Llm(_) => &nothing,
         };
         if self.reads == Reads::Form {
             return self.declared_form(body, plan, params);
@@ -325,6 +326,9 @@ impl Listed<'_> {
         if self.reads == Reads::Declared && !self.compiled.any_type && !media.is_json() {
             let detail = format!("the body is {:?}, and this operation's parameters are read from JSON", media.essence);
             return Err(ambiguous(detail));
+        }
+        if let BodyPlan::Llm(first) = self.compiled.body {
+            return self.model(first, body, params);
         }
         let watch = |folded: &str| folded == "_method" || self.compiled.declared.iter().any(|d| *d.folded == *folded);
         let Taken { params: mut taken, watched } = json::read(body, plan, &watch).map_err(ambiguous)?;
@@ -339,6 +343,16 @@ impl Listed<'_> {
             refuse_method(&folded)?;
             if let Some(declared) = self.compiled.declared.iter().find(|d| *d.folded == *folded) {
                 declared.compare(params, &value, "body")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A call to a model, whose parameters stand from `first` on.
+    fn model(&self, first: u16, body: &Bytes, params: &mut Params) -> Result<(), Refusal> {
+        for (at, value) in llm::read(body).map_err(ambiguous)?.into_params() {
+            if let Some(declared) = self.declared(first.saturating_add(at as u16)) {
+                params.push(Arc::clone(&declared.name), declared.json(value));
             }
         }
         Ok(())

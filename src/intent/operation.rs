@@ -11,10 +11,11 @@ use super::{
     catalog::{BodyPlan, Compiled, Declared, Origin, Shape},
     hosts::{self, HostSpec},
     json::Plan,
+    llm,
     pattern::{Pattern, is_name},
     query,
     readers::{self, Kind as ReaderKind, MountSpec},
-    spec::{BodySpec, BodyType, OperationSpec, Source},
+    spec::{BodySpec, BodyType, Class, OperationSpec, Source},
 };
 
 /// Texts that many operations share, each held once.
@@ -85,7 +86,7 @@ pub(super) fn make(shared: &Shared<'_>, spec: &OperationSpec, names: &mut Names,
         body,
         content: spec.content.iter().map(|c| c.to_ascii_lowercase().into()).collect(),
         any_type: source.spec.body_type == BodyType::Any,
-        limit: spec.limit,
+        limit: if spec.body == BodySpec::Llm { Class::Llm } else { spec.limit },
         uncertain: spec.uncertain,
     };
     Some(Made { compiled, patterns, keys, hosts })
@@ -201,6 +202,7 @@ impl Maker<'_, '_> {
         let pairs = match &self.spec.body {
             BodySpec::Undeclared => return BodyPlan::Undeclared,
             BodySpec::Stream => return BodyPlan::Stream,
+            BodySpec::Llm => return self.llm(),
             BodySpec::Json(pairs) => pairs,
         };
         let mut plan = Plan::default();
@@ -219,6 +221,14 @@ impl Maker<'_, '_> {
             self.problem("two pointers of `body` begin with keys that differ only in case");
         }
         BodyPlan::Json(plan)
+    }
+
+    fn llm(&mut self) -> BodyPlan {
+        let first = self.declared.len() as u16;
+        for name in llm::PARAMETERS {
+            self.declare(name, name, Origin::Body, Shape::One);
+        }
+        BodyPlan::Llm(first)
     }
 
     fn declare(&mut self, name: &str, wire: &str, from: Origin, shape: Shape) -> bool {
@@ -252,8 +262,8 @@ impl Maker<'_, '_> {
         if only_keys && !self.spec.query.is_empty() {
             self.problem("a reader finds this operation in a body, so it has no `query` parameters: name them in `body`");
         }
-        if only_keys && self.spec.body == BodySpec::Stream {
-            self.problem("a reader finds this operation in a body, which cannot be `stream`");
+        if only_keys && matches!(self.spec.body, BodySpec::Stream | BodySpec::Llm) {
+            self.problem("a reader finds this operation in a body, which cannot be `stream` or `llm`");
         }
         for name in &self.spec.reserved {
             if !self.declared.iter().any(|d| d.reserved && *d.name == *name.as_str()) {

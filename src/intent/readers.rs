@@ -6,6 +6,7 @@
 //! request must be allowed, and what a reader cannot read in one way is refused (law 2).
 
 mod a2a;
+mod git;
 pub(super) mod graphql;
 mod jsonrpc;
 mod mcp;
@@ -42,10 +43,11 @@ pub(super) enum Kind {
     Graphql,
     Mcp,
     A2a,
+    Git,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Graphql, Self::Mcp, Self::A2a];
+    const ALL: [Self; 4] = [Self::Graphql, Self::Mcp, Self::A2a, Self::Git];
 
     /// The word that names it in `readers`, and with which its keys begin.
     pub(super) fn word(self) -> &'static str {
@@ -53,6 +55,7 @@ impl Kind {
             Self::Graphql => "graphql",
             Self::Mcp => "mcp",
             Self::A2a => "a2a",
+            Self::Git => "git",
         }
     }
 
@@ -60,7 +63,7 @@ impl Kind {
     pub(super) fn methods(self) -> &'static [Method] {
         match self {
             Self::Graphql => &[Method::GET, Method::POST],
-            Self::Mcp | Self::A2a => &[Method::POST],
+            Self::Mcp | Self::A2a | Self::Git => &[Method::POST],
         }
     }
 
@@ -69,6 +72,7 @@ impl Kind {
         match self {
             Self::Graphql => Some(ErrorForm::Graphql),
             Self::Mcp | Self::A2a => Some(ErrorForm::Jsonrpc),
+            Self::Git => Some(ErrorForm::Git),
         }
     }
 
@@ -76,6 +80,7 @@ impl Kind {
     fn need(self) -> Need {
         match self {
             Self::Graphql | Self::Mcp | Self::A2a => Need::Whole { limit: Class::Default },
+            Self::Git => Need::Prefix { bytes: git::PREFIX },
         }
     }
 
@@ -85,6 +90,7 @@ impl Kind {
             Self::Graphql => graphql::read(head, media, body),
             Self::Mcp => mcp::read(head, media, body),
             Self::A2a => a2a::read(media, body),
+            Self::Git => git::read(&head.headers, media, body),
         }
     }
 
