@@ -20,7 +20,8 @@ use super::{
 };
 
 /// The parameters, in the order in which they are declared.
-pub(super) const PARAMETERS: [&str; 7] = ["model", "max_tokens", "stream", "tools", "server_tools", "remote_urls", "stored_prompt"];
+pub(super) const PARAMETERS: [&str; 9] =
+    ["model", "max_tokens", "stream", "store", "background", "tools", "server_tools", "remote_urls", "stored_prompt"];
 
 /// The most entries of one list: more could not be judged by anyone.
 const MAX_ENTRIES: usize = 256;
@@ -35,6 +36,9 @@ pub(super) struct Asked {
     /// Whatever the vendor calls it.
     pub max_tokens: Option<Value>,
     pub stream: Option<bool>,
+    /// Whether the vendor keeps the exchange, and whether it goes on by itself.
+    pub store: Option<bool>,
+    pub background: Option<bool>,
     /// Tools that the agent runs itself.
     pub tools: Vec<String>,
     /// Tools that the vendor runs.
@@ -54,6 +58,8 @@ impl Asked {
             self.model.map(Value::from),
             self.max_tokens,
             self.stream.map(Value::from),
+            self.store.map(Value::from),
+            self.background.map(Value::from),
             list(self.tools),
             list(self.server_tools),
             list(self.remote_urls),
@@ -99,7 +105,13 @@ pub(super) fn read(body: &[u8]) -> Result<Asked, String> {
     let root = Walk { at: At::Root, out: &mut asked };
     let seen = root.deserialize(&mut json).and_then(|seen| json.end().map(|()| seen));
     match seen.map_err(|e| format!("the body is not JSON with one reading: {e}"))? {
-        Seen::Object(_) => Ok(asked),
+        Seen::Object(_) => {
+            // In whatever order a client writes its keys, the same request has the same parameters.
+            for list in [&mut asked.tools, &mut asked.server_tools, &mut asked.remote_urls, &mut asked.stored_prompt] {
+                list.sort_unstable();
+            }
+            Ok(asked)
+        }
         _ => Err("the body of a call to a model is a JSON object".into()),
     }
 }
@@ -121,6 +133,8 @@ enum At {
     Source,
     /// `prompt`, `conversation`, `container`: an id, or an object with one.
     Stored(&'static str),
+    /// `file_ids`: a list of what the vendor has stored.
+    Ids,
     /// A schema, metadata: checked, and nothing in it means anything here.
     Nothing,
 }
@@ -132,6 +146,7 @@ enum Seen {
     Number(Value),
     Bool(bool),
     Object(Tool),
+    Null,
     Other,
 }
 
@@ -146,9 +161,16 @@ struct Tool {
 }
 
 /// Keys that the root's meaning hangs on.
-const ROOT: [&str; 17] = [
+const ROOT: [&str; 20] = [
     "model", "max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "stream", "tools", "functions",
     "web_search_options", "mcp_servers", "messages", "input", "prompt", "previous_response_id", "conversation", "container", "system",
+    "store", "background", "assistant_id",
+];
+
+/// Those of one type each.
+const SCALARS: [&str; 9] = [
+    "model", "max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "stream", "store", "background",
+    "previous_response_id",
 ];
 
 /// Tools by type that the agent runs, with the date that Anthropic gives them cut off.
@@ -175,7 +197,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_unit<E>(self) -> Result<Seen, E> {
-        Ok(Seen::Other)
+        Ok(Seen::Null)
     }
 
     fn visit_bool<E>(self, v: bool) -> Result<Seen, E> {
@@ -195,6 +217,9 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<Seen, E> {
+        if self.at == At::Ids {
+            Asked::add(&mut self.out.stored_prompt, format!("file:{v}")).map_err(E::custom)?;
+        }
         // A long text is a prompt or a picture: nothing that is given out.
         if self.at == At::Nothing || v.len() > MAX_TEXT {
             return Ok(if self.at == At::Source && !v.starts_with("data:") { Seen::Text(v.into()) } else { Seen::Other });
@@ -238,6 +263,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
 fn below(at: At, key: &str) -> At {
     match (at, key) {
         (At::Nothing, _) => At::Nothing,
+        (_, "file_ids" | "vector_store_ids") => At::Ids,
         (At::Root, "tools" | "functions") => At::Tools,
         (At::Root, "mcp_servers") => At::Servers,
         (At::Root, "prompt") => At::Stored("prompt"),
@@ -253,6 +279,7 @@ fn below(at: At, key: &str) -> At {
         (At::Content | At::Tool, "image_url" | "source" | "file_url" | "video_url" | "audio_url" | "file_data") => At::Source,
         (At::Tool | At::Named | At::Servers | At::Stored(_), _) => At::Content,
         (At::Source, _) => At::Source,
+        (At::Ids, _) => At::Content,
         (At::Tools | At::Content, _) => At::Content,
     }
 }
@@ -266,7 +293,6 @@ fn take(at: At, key: &str, seen: Seen, tool: &mut Tool, out: &mut Asked) -> Resu
         (At::Tool, "function" | "custom", Seen::Object(inner)) => tool.inner = inner.name,
         (At::Tool, "server_url" | "url", Seen::Text(url)) => tool.url = Some(url),
         (At::Tool, "connector_id", Seen::Text(id)) => Asked::add(&mut out.server_tools, format!("connector:{id}"))?,
-        (At::Tool, "vector_store_ids" | "file_ids", Seen::Text(id)) => Asked::add(&mut out.stored_prompt, format!("file:{id}"))?,
         (At::Servers, "url", Seen::Text(url)) => {
             Asked::add(&mut out.server_tools, "mcp".into())?;
             Asked::add(&mut out.remote_urls, url)?;
@@ -299,13 +325,18 @@ fn root(key: &str, seen: Seen, out: &mut Asked) -> Result<(), String> {
         ("model", Seen::Text(model)) => out.model = Some(model),
         ("max_tokens" | "max_completion_tokens" | "max_output_tokens" | "max_tokens_to_sample", Seen::Number(n)) => out.max_tokens(n)?,
         ("stream", Seen::Bool(stream)) => out.stream = Some(stream),
+        ("store", Seen::Bool(store)) => out.store = Some(store),
+        ("background", Seen::Bool(background)) => out.background = Some(background),
+        ("assistant_id", Seen::Text(id)) => Asked::add(&mut out.stored_prompt, format!("assistant:{id}"))?,
         ("previous_response_id", Seen::Text(id)) => Asked::add(&mut out.stored_prompt, format!("previous_response_id:{id}"))?,
         // A text here is legacy completions' prompt, which is the agent's own.
         ("conversation" | "container", Seen::Text(id)) => Asked::add(&mut out.stored_prompt, format!("{key}:{id}"))?,
         ("web_search_options", Seen::Object(_)) => Asked::add(&mut out.server_tools, "web_search".into())?,
-        ("model" | "max_tokens" | "max_completion_tokens" | "max_output_tokens" | "max_tokens_to_sample" | "stream", Seen::Other) => {}
-        ("model" | "max_tokens" | "max_completion_tokens" | "max_output_tokens" | "max_tokens_to_sample" | "stream", _) => {
-            return Err(format!("`{key}` is not of the type that it has"));
+        (key, seen) if SCALARS.contains(&key) => {
+            // `null` is as good as absent.
+            if !matches!(seen, Seen::Null) {
+                return Err(format!("`{key}` is not of the type that it has"));
+            }
         }
         (_, seen) => anywhere(At::Content, key, seen, out)?,
     }
@@ -351,7 +382,9 @@ mod tests {
     }
 
     fn texts(all: &[&str]) -> Vec<String> {
-        all.iter().map(|t| (*t).to_owned()).collect()
+        let mut all: Vec<String> = all.iter().map(|t| (*t).to_owned()).collect();
+        all.sort();
+        all
     }
 
     #[test]
@@ -387,7 +420,7 @@ mod tests {
         assert_eq!(asked.tools, texts(&["mine", "local_shell"]));
         assert_eq!(asked.server_tools, texts(&["web_search", "code_interpreter", "mcp", "connector:connector_gmail", "something_new"]));
         assert_eq!(asked.remote_urls, texts(&["https://img.example/b.png", "https://f.example/x.pdf", "https://mcp.example/sse"]));
-        assert_eq!(asked.stored_prompt, texts(&["previous_response_id:resp_1", "prompt:pmpt_1", "conversation:conv_1", "file:file-2"]));
+        assert_eq!(asked.stored_prompt, texts(&["previous_response_id:resp_1", "prompt:pmpt_1", "conversation:conv_1", "file:file-2", "file:file-3"]));
         assert_eq!(asked.max_tokens, Some(json!(7)));
     }
 
@@ -425,6 +458,7 @@ mod tests {
             (r#"{"messages": [{"a": 1, "a": 2}]}"#, "twice"),
             (r#"{"model": 5}"#, "type"),
             (r#"{"stream": "yes"}"#, "type"),
+            (r#"{"previous_response_id": ["resp_1"]}"#, "type"),
             (r#"{"model": "a"} {}"#, "trailing"),
             (r#"["model"]"#, "object"),
             (r#"{"model": "\ud800"}"#, "JSON"),

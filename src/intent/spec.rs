@@ -30,6 +30,8 @@ pub(super) struct FileSpec {
     pub hosts: Vec<String>,
     pub credential: Option<String>,
     pub errors: Option<ErrorForm>,
+    /// The user as whom a bearer credential is sent in HTTP's basic authentication instead.
+    pub basic: Option<String>,
     /// Parameters that the vendor compares without regard to case.
     #[serde(default)]
     pub fold: Vec<String>,

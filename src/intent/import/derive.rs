@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(of("post", "orders-search"), (Effect::Read, true));
         assert_eq!(of("post", "search-and-replace"), (Effect::Write, true));
         assert_eq!(of("post", "get-or-create-user"), (Effect::Write, true));
-        assert_eq!(of("post", "check-run-create"), (Effect::Write, true));
+        assert_eq!(of("post", "check-run-create"), (Effect::Write, false));
         assert_eq!(of("post", "bulk-delete"), (Effect::Delete, true));
         assert_eq!(of("post", "run-query"), (Effect::Execute, true));
         assert_eq!(of("delete", "anything"), (Effect::Delete, false));

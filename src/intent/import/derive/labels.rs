@@ -109,7 +109,7 @@ fn mints(method: &str, effect: Effect, words: &Words<'_>) -> bool {
 fn signs(words: &Words<'_>) -> bool {
     let signed = words.has(&["presigned", "presign", "sas"]) || (words.has(&["signed"]) && words.has(&["url", "urls", "uri"]));
     let assumes = words.verb == "assume" && words.has(&["role"]);
-    let logs_in = words.verb_is(&["login", "authenticate", "impersonate"]) || (words.verb == "sign" && words.has(&["in", "jwt", "blob"]));
+    let logs_in = words.verb_is(&["login", "authenticate", "impersonate"]) || (words.has(&["sign"]) && words.has(&["in", "jwt", "blob"]));
     let auth = words.head == "auth" && words.has(&["initiate"]);
     signed || assumes || logs_in || auth
 }
