@@ -86,7 +86,11 @@ impl Brief {
             provider: understood.provider().cloned(),
             host: Some(understood.to().host.clone()),
             no_task_at: None,
-            body: understood.provider().zip(understood.body().bytes()).and_then(|(provider, body)| answered(provider, body)),
+            body: understood.provider().zip(understood.body().bytes()).and_then(|(provider, body)| match provider.errors {
+                // A push that was read to its end can be answered in git's own protocol.
+                ErrorForm::Git => Some(Bytes::new()),
+                _ => answered(provider, body),
+            }),
         }
     }
 
@@ -99,7 +103,10 @@ impl Brief {
 /// What of a body a refusal in the provider's form looks at. Only a small one, since it is kept as long
 /// as the answer lasts.
 fn answered(provider: &Provider, body: &Bytes) -> Option<Bytes> {
-    (provider.errors == ErrorForm::Jsonrpc && body.len() <= SMALL).then(|| body.clone())
+    match provider.errors {
+        ErrorForm::Jsonrpc if body.len() <= SMALL => Some(body.clone()),
+        _ => None,
+    }
 }
 
 impl At {
