@@ -124,7 +124,7 @@ fn is_version(segment: &str) -> bool {
 }
 
 /// `createUser_v2` → `create-user-v2`.
-fn kebab(text: &str) -> String {
+pub(super) fn kebab(text: &str) -> String {
     let mut out = String::new();
     let mut before = ' ';
     let mut chars = text.chars().peekable();

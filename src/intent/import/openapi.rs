@@ -53,7 +53,7 @@ pub(super) fn draft(document: &Value, provider: Option<&str>, host: Option<&str>
     let mut hosts: Vec<String> = servers.iter().map(|s| s.host.clone()).collect();
     hosts.dedup();
     let version = document.pointer("/info/version").and_then(Value::as_str).unwrap_or("").to_owned();
-    Ok(Draft { provider, version, hosts, operations })
+    Ok(Draft { provider, version, hosts, operations, ..Draft::default() })
 }
 
 /// Where operations are served.
@@ -100,8 +100,7 @@ impl Reader<'_> {
         let Derived { effect, labels, uncertain } = derive::effect(method, &group, &name);
         Ok(DraftOperation {
             id: format!("{}.{group}.{name}", self.provider),
-            method: method.to_ascii_uppercase(),
-            path,
+            matches: vec![format!("{} {path}", method.to_ascii_uppercase())],
             effect,
             labels,
             uncertain,
@@ -285,7 +284,7 @@ fn defaults(text: &str, variables: Option<&Value>, pointer: &str) -> Result<Stri
 }
 
 /// `api.github.com` → `github`.
-fn name_from_host(host: &str) -> String {
+pub(super) fn name_from_host(host: &str) -> String {
     let labels: Vec<&str> = host.split('.').filter(|l| !l.contains('{')).collect();
     let name = labels.len().checked_sub(2).and_then(|i| labels.get(i)).or_else(|| labels.first()).copied().unwrap_or("api");
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()

@@ -19,6 +19,9 @@ pub(super) fn catalog(draft: &Draft, name: &str, digest: &[u8], overlay: Option<
     line(&mut out, &format!("# operations: {}, of which {uncertain} were guessed from a name (`uncertain`)", draft.operations.len()));
     line(&mut out, &format!("provider: {}", scalar(&draft.provider)));
     line(&mut out, &format!("hosts: {}", list(&draft.hosts)));
+    if let Some(errors) = draft.errors.as_deref().filter(|_| overlay.is_none_or(|o| o.errors.is_none())) {
+        line(&mut out, &format!("errors: {errors}"));
+    }
     if let Some(overlay) = overlay {
         head(&mut out, overlay, draft);
     }
@@ -26,7 +29,8 @@ pub(super) fn catalog(draft: &Draft, name: &str, digest: &[u8], overlay: Option<
     for operation in &draft.operations {
         line(&mut out, &format!("  - {}", one(operation)));
     }
-    line(&mut out, "readers: []");
+    let readers: Vec<String> = draft.readers.iter().map(|(word, path)| format!("{{{}: {}}}", scalar(word), scalar(path))).collect();
+    line(&mut out, &format!("readers: [{}]", readers.join(", ")));
     let was: Vec<String> = overlay.into_iter().flat_map(|o| &o.was).map(|(k, v)| format!("{}: {}", scalar(k), scalar(v))).collect();
     line(&mut out, &format!("was: {{{}}}", was.join(", ")));
     out
@@ -50,7 +54,7 @@ fn head(out: &mut String, overlay: &Overlay, draft: &Draft) {
 fn one(operation: &DraftOperation) -> String {
     let mut facts = vec![
         format!("id: {}", scalar(&operation.id)),
-        format!("match: {}", quoted(&format!("{} {}", operation.method, operation.path))),
+        format!("match: {}", matches(&operation.matches)),
         format!("effect: {}", operation.effect),
     ];
     let labels: Vec<String> = operation.labels.iter().map(|l| l.as_str().to_owned()).collect();
@@ -78,6 +82,13 @@ fn one(operation: &DraftOperation) -> String {
         facts.push("uncertain: true".into());
     }
     format!("{{{}}}", facts.join(", "))
+}
+
+fn matches(all: &[String]) -> String {
+    match all {
+        [one] => quoted(one),
+        all => format!("[{}]", all.iter().map(|m| quoted(m)).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 fn list(values: &[String]) -> String {
