@@ -29,13 +29,16 @@ struct Case {
 #[test]
 fn every_operation_of_github_is_read_right() {
     let catalog = Catalog::load(&[CatalogSource::Builtin]).unwrap();
-    let cases = match std::env::var("REMIT_GITHUB_DESCRIPTION") {
+    let description = std::env::var("REMIT_GITHUB_DESCRIPTION");
+    let described = description.is_ok();
+    let cases = match description {
         Ok(file) => from_description(&serde_json::from_slice(&fs::read(file).unwrap()).unwrap()),
         Err(_) => from_catalog(&catalog),
     };
     let wrong: Vec<String> = cases.iter().filter_map(|case| check(&catalog, case).err().map(|e| format!("{}: {e}", case.id))).collect();
     assert!(wrong.is_empty(), "{} of {} are read wrong:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
-    assert_eq!(cases.len(), 1223);
+    let rest = cases.iter().filter(|c| !c.url.ends_with("/graphql")).count();
+    assert_eq!((rest, cases.len() - rest), (1223, if described { 0 } else { 281 }));
 }
 
 fn check(catalog: &Catalog, case: &Case) -> Result<(), String> {
