@@ -3,12 +3,17 @@
 //! The output depends on nothing but the description and the overlay, names where it came from,
 //! and marks every effect or label that was guessed from a name.
 
+mod a2a;
 mod collide;
 mod derive;
 mod document;
+mod graphql;
+mod mcp;
 mod openapi;
 mod overlay;
+mod protobuf;
 mod resolve;
+mod sniff;
 mod write;
 
 use crate::{
@@ -17,6 +22,7 @@ use crate::{
 };
 
 pub use overlay::Overlay;
+pub use sniff::Format;
 
 /// The largest description that is read, in bytes.
 pub const MAX_DESCRIPTION: u64 = 96 << 20;
@@ -32,7 +38,10 @@ pub struct Source<'a> {
     pub bytes: &'a [u8],
     /// The provider's id; without one, the first label of the host that says something.
     pub provider: Option<&'a str>,
-    /// The host, for a description that names none.
+    /// What it is written in; without it, what it looks like.
+    pub format: Option<Format>,
+    /// The host, for a description that names none; for GraphQL and MCP with the path behind it
+    /// (`api.acme.example/graphql`).
     pub host: Option<&'a str>,
     pub overlay: Option<&'a Overlay>,
 }
@@ -51,13 +60,17 @@ pub struct Imported {
 }
 
 /// A description as a catalog to be.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Draft {
     provider: String,
     version: String,
     hosts: Vec<String>,
     operations: Vec<DraftOperation>,
     left_out: Vec<LeftOut>,
+    /// How errors are worded, where the format says it.
+    errors: Option<String>,
+    /// Word and path of each reader.
+    readers: Vec<(String, String)>,
 }
 
 /// An operation that no request can be told to be for.
@@ -113,7 +126,7 @@ enum DraftBody {
     Json(Vec<(String, String)>),
 }
 
-/// Makes a catalog from a description: OpenAPI 3 or Swagger 2.0, JSON or YAML.
+/// Makes a catalog from a description in one of the [`Format`]s.
 ///
 /// # Errors
 /// What is wrong in the description, at its JSON pointer.
@@ -122,10 +135,7 @@ pub fn import(source: Source<'_>) -> Result<Imported, Problem> {
         return Err(Problem::new(format!("the description is larger than {} MiB", MAX_DESCRIPTION >> 20)).at(source.name, None));
     }
     check_provider(source.provider)?;
-    let document = document::read(source.name, source.bytes)?;
-    let mut draft = openapi::draft(&document, source.provider, source.host).map_err(|p| Problem { file: Some(source.name.into()), ..p })?;
-    // A tree takes several times its text.
-    drop(document);
+    let mut draft = draft(source).map_err(|p| Problem { file: p.file.or_else(|| Some(source.name.into())), ..p })?;
     if let Some(overlay) = source.overlay {
         overlay.apply(&mut draft.operations)?;
     }
@@ -148,6 +158,33 @@ fn check_provider(name: Option<&str>) -> Result<(), Problem> {
         }
         None => Ok(()),
     }
+}
+
+fn draft(source: Source<'_>) -> Result<Draft, Problem> {
+    let format = source.format.unwrap_or_else(|| Format::of(source.bytes));
+    if format == Format::Protobuf {
+        return protobuf::draft(source.bytes, source.provider, source.host);
+    }
+    if format == Format::Graphql && !source.bytes.trim_ascii_start().starts_with(b"{") {
+        let text = std::str::from_utf8(source.bytes).map_err(|_| Problem::new("the description is not UTF-8"))?;
+        return graphql::sdl(text, source.provider, source.host);
+    }
+    let document = document::read(source.name, source.bytes)?;
+    match format {
+        Format::Graphql => graphql::introspection(&document, source.provider, source.host),
+        Format::Mcp => mcp::draft(&document, source.provider, source.host),
+        Format::A2a => a2a::draft(&document, source.provider),
+        Format::Openapi | Format::Protobuf => openapi::draft(&document, source.provider, source.host),
+    }
+}
+
+/// Where a description that does not say so is served: host, and path or `path`.
+fn address(host: Option<&str>, path: &str) -> Result<(String, String), Problem> {
+    let Some(host) = host else {
+        return Err(Problem::new("the description names no host").help(format!("give it with --host, such as api.acme.example{path}")));
+    };
+    let host = host.strip_prefix("https://").unwrap_or(host);
+    Ok(host.find('/').map_or_else(|| (host.to_owned(), path.to_owned()), |at| (host[..at].to_owned(), host[at..].to_owned())))
 }
 
 fn first(problems: crate::problem::Problems) -> Problem {

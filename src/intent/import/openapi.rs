@@ -45,7 +45,12 @@ pub(super) fn draft(document: &Value, provider: Option<&str>, host: Option<&str>
     let mut seen = std::collections::HashSet::new();
     hosts.retain(|h| seen.insert(h.clone()));
     let version = document.pointer("/info/version").map(text).unwrap_or_default();
-    Ok(Draft { provider: reader.provider, version, hosts, operations, left_out: reader.left_out })
+    Ok(Draft { provider: reader.provider, version, hosts, operations, left_out: reader.left_out, ..Draft::default() })
+}
+
+/// `api.github.com` → `github`: what a provider is called unless someone says otherwise.
+pub(super) fn name_from_host(host: &str) -> String {
+    server::provider(host, None)
 }
 
 /// Whether it is Swagger 2.0, or else OpenAPI 3. YAML makes numbers of both, unless quoted.

@@ -20,6 +20,9 @@ pub(super) fn catalog(draft: &Draft, name: &str, digest: &[u8], overlay: Option<
     left_out(&mut out, draft);
     line(&mut out, &format!("provider: {}", scalar(&draft.provider)));
     line(&mut out, &format!("hosts: {}", list(&draft.hosts)));
+    if let Some(errors) = draft.errors.as_deref().filter(|_| overlay.is_none_or(|o| o.errors.is_none())) {
+        line(&mut out, &format!("errors: {errors}"));
+    }
     if let Some(overlay) = overlay {
         head(&mut out, overlay, draft);
     }
@@ -27,7 +30,8 @@ pub(super) fn catalog(draft: &Draft, name: &str, digest: &[u8], overlay: Option<
     for operation in &draft.operations {
         line(&mut out, &format!("  - {}", one(operation)));
     }
-    line(&mut out, "readers: []");
+    let readers: Vec<String> = draft.readers.iter().map(|(word, path)| format!("{{{}: {}}}", scalar(word), scalar(path))).collect();
+    line(&mut out, &format!("readers: [{}]", readers.join(", ")));
     let was: Vec<String> = overlay.into_iter().flat_map(|o| &o.was).map(|(k, v)| format!("{}: {}", scalar(k), scalar(v))).collect();
     line(&mut out, &format!("was: {{{}}}", was.join(", ")));
     out
