@@ -8,11 +8,13 @@
 mod build;
 mod builtin;
 mod catalog;
+mod fields;
 mod found;
 mod hosts;
 pub mod import;
 mod json;
 mod lines;
+mod llm;
 mod operation;
 mod pattern;
 mod query;

@@ -92,7 +92,7 @@ mod tests {
     use crate::call::{Effect, Operation, Params, Provider};
 
     fn intent(follows: &[&str]) -> Intent {
-        let provider = Arc::new(Provider { id: "acme".into(), credential: None, errors: Default::default() });
+        let provider = Arc::new(Provider { id: "acme".into(), credential: None, errors: Default::default(), basic: None });
         let operation = Operation {
             id: "acme.files.get".into(),
             group: "files".into(),

@@ -1,5 +1,6 @@
 use std::{sync::Arc, time::Instant};
 
+use bytes::Bytes;
 use http::Request;
 use hyper::body::Body as _;
 
@@ -89,7 +90,8 @@ impl House {
         if let Some(intent) = redirected(&identified, &body, now) {
             return Ok(identified.redirected(intent));
         }
-        match self.reading(rules, &identified, body).await {
+        let mut seen = Bytes::new();
+        match self.reading(rules, &identified, body, &mut seen).await {
             Ok((reading, body)) => {
                 let understood = identified.understood(reading.intents, reading.provider, body);
                 match refuse_upgrade(&understood) {
@@ -97,11 +99,18 @@ impl House {
                     Some(refusal) => Err(self.turn_known(rules, At::Understood(understood, None), refusal).await),
                 }
             }
-            Err(refusal) => Err(self.turn_known(rules, At::Identified(identified), refusal).await),
+            Err(refusal) => Err(self.turn_unread(rules, At::Identified(identified), refusal, seen).await),
         }
     }
 
-    async fn reading(&self, rules: &Rules, identified: &Identified, body: Arriving) -> Result<(crate::intent::Reading, Body), Refusal> {
+    /// Reads what is asked for; `seen` is left with the body, when it was read whole.
+    async fn reading(
+        &self,
+        rules: &Rules,
+        identified: &Identified,
+        body: Arriving,
+        seen: &mut Bytes,
+    ) -> Result<(crate::intent::Reading, Body), Refusal> {
         let head = identified.head();
         let found = rules.catalog.find(head)?;
         let limits = &rules.config.limits;
@@ -118,6 +127,7 @@ impl House {
             Need::Whole { limit: Class::Llm } => limits.body_llm,
         };
         let read = read::whole(body, &head.headers, limit, self.bodies(), rules.config.timeouts.idle).await?;
+        seen.clone_from(&read.bytes);
         let reading = found.read(head, Some(&read.bytes))?;
         Ok((reading, Body::whole(read.bytes, read.place)))
     }

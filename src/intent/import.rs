@@ -3,10 +3,17 @@
 //! The output depends on nothing but the description and the overlay, names where it came from,
 //! and marks every effect or label that was guessed from a name.
 
+mod a2a;
+mod collide;
 mod derive;
+mod document;
+mod graphql;
+mod mcp;
 mod openapi;
 mod overlay;
+mod protobuf;
 mod resolve;
+mod sniff;
 mod write;
 
 use crate::{
@@ -15,9 +22,10 @@ use crate::{
 };
 
 pub use overlay::Overlay;
+pub use sniff::Format;
 
 /// The largest description that is read, in bytes.
-pub const MAX_DESCRIPTION: u64 = 64 << 20;
+pub const MAX_DESCRIPTION: u64 = 96 << 20;
 
 /// The most operations that one description may have.
 const MAX_OPERATIONS: usize = 50_000;
@@ -30,7 +38,10 @@ pub struct Source<'a> {
     pub bytes: &'a [u8],
     /// The provider's id; without one, the first label of the host that says something.
     pub provider: Option<&'a str>,
-    /// The host, for a description that names none.
+    /// What it is written in; without it, what it looks like.
+    pub format: Option<Format>,
+    /// The host, for a description that names none; for GraphQL and MCP with the path behind it
+    /// (`api.acme.example/graphql`).
     pub host: Option<&'a str>,
     pub overlay: Option<&'a Overlay>,
 }
@@ -44,23 +55,37 @@ pub struct Imported {
     pub operations: usize,
     /// How many have a guessed effect or label.
     pub uncertain: usize,
+    /// How many were left out; the catalog's header says which, and why.
+    pub left_out: usize,
 }
 
 /// A description as a catalog to be.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Draft {
     provider: String,
     version: String,
     hosts: Vec<String>,
     operations: Vec<DraftOperation>,
+    left_out: Vec<LeftOut>,
+    /// How errors are worded, where the format says it.
+    errors: Option<String>,
+    /// Word and path of each reader.
+    readers: Vec<(String, String)>,
+}
+
+/// An operation that no request can be told to be for.
+#[derive(Debug, Clone)]
+struct LeftOut {
+    /// Where in the description it stands.
+    pointer: String,
+    why: String,
 }
 
 #[derive(Debug)]
 struct DraftOperation {
     id: String,
-    method: String,
-    /// With `{name}` and `{+name}`, base path included.
-    path: String,
+    /// As the catalog has them: `METHOD /path` with `{name}` and `{+name}`, base path included.
+    matches: Vec<String>,
     effect: Effect,
     labels: Vec<Label>,
     uncertain: bool,
@@ -73,15 +98,35 @@ struct DraftOperation {
     hosts: Vec<String>,
 }
 
-#[derive(Debug, PartialEq)]
+impl DraftOperation {
+    /// An operation of which nothing more is known.
+    fn new(id: String, matches: Vec<String>, effect: Effect) -> Self {
+        Self {
+            id,
+            matches,
+            effect,
+            labels: Vec::new(),
+            uncertain: false,
+            query: Vec::new(),
+            body: DraftBody::default(),
+            content: Vec::new(),
+            reserved: Vec::new(),
+            follows: Vec::new(),
+            hosts: Vec::new(),
+        }
+    }
+}
+
+#[derive(Debug, Default, PartialEq)]
 enum DraftBody {
+    #[default]
     Undeclared,
     Stream,
     /// Parameter → JSON pointer.
     Json(Vec<(String, String)>),
 }
 
-/// Makes a catalog from an OpenAPI 3 description, JSON or YAML.
+/// Makes a catalog from a description in one of the [`Format`]s.
 ///
 /// # Errors
 /// What is wrong in the description, at its JSON pointer.
@@ -89,8 +134,8 @@ pub fn import(source: Source<'_>) -> Result<Imported, Problem> {
     if source.bytes.len() as u64 > MAX_DESCRIPTION {
         return Err(Problem::new(format!("the description is larger than {} MiB", MAX_DESCRIPTION >> 20)).at(source.name, None));
     }
-    let document = parse(source)?;
-    let mut draft = openapi::draft(&document, source.provider, source.host).map_err(|p| Problem { file: Some(source.name.into()), ..p })?;
+    check_provider(source.provider)?;
+    let mut draft = draft(source).map_err(|p| Problem { file: p.file.or_else(|| Some(source.name.into())), ..p })?;
     if let Some(overlay) = source.overlay {
         overlay.apply(&mut draft.operations)?;
     }
@@ -100,16 +145,46 @@ pub fn import(source: Source<'_>) -> Result<Imported, Problem> {
     // What was written is read back before anyone relies on it.
     super::Catalog::parse(&format!("{} (imported)", source.name), &text).map_err(first)?;
     let uncertain = draft.operations.iter().filter(|o| o.uncertain).count();
-    Ok(Imported { text, operations: draft.operations.len(), uncertain, provider: draft.provider })
+    Ok(Imported { text, operations: draft.operations.len(), uncertain, left_out: draft.left_out.len(), provider: draft.provider })
 }
 
-fn parse(source: Source<'_>) -> Result<serde_json::Value, Problem> {
-    let fail = |line: usize, message: String| Problem::new(message).at(source.name, Some(line));
-    let text = std::str::from_utf8(source.bytes).map_err(|_| Problem::new("the description is not UTF-8").at(source.name, None))?;
-    if text.trim_start().starts_with('{') {
-        return serde_json::from_str(text).map_err(|e| fail(e.line(), format!("the description is not JSON: {e}")));
+fn check_provider(name: Option<&str>) -> Result<(), Problem> {
+    let fits = |n: &str| {
+        !n.is_empty() && n.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') && n != "unknown" && n != "tunnel"
+    };
+    match name.filter(|n| !fits(n)) {
+        Some(name) => {
+            Err(Problem::new(format!("`{name}` cannot name a provider")).key("--provider").help("use lower-case letters, digits and `-`"))
+        }
+        None => Ok(()),
     }
-    serde_yaml::from_str(text).map_err(|e| fail(e.location().map_or(1, |l| l.line()), format!("the description is not YAML: {e}")))
+}
+
+fn draft(source: Source<'_>) -> Result<Draft, Problem> {
+    let format = source.format.unwrap_or_else(|| Format::of(source.bytes));
+    if format == Format::Protobuf {
+        return protobuf::draft(source.bytes, source.provider, source.host);
+    }
+    if format == Format::Graphql && !source.bytes.trim_ascii_start().starts_with(b"{") {
+        let text = std::str::from_utf8(source.bytes).map_err(|_| Problem::new("the description is not UTF-8"))?;
+        return graphql::sdl(text, source.provider, source.host);
+    }
+    let document = document::read(source.name, source.bytes)?;
+    match format {
+        Format::Graphql => graphql::introspection(&document, source.provider, source.host),
+        Format::Mcp => mcp::draft(&document, source.provider, source.host),
+        Format::A2a => a2a::draft(&document, source.provider),
+        Format::Openapi | Format::Protobuf => openapi::draft(&document, source.provider, source.host),
+    }
+}
+
+/// Where a description that does not say so is served: host, and path or `path`.
+fn address(host: Option<&str>, path: &str) -> Result<(String, String), Problem> {
+    let Some(host) = host else {
+        return Err(Problem::new("the description names no host").help(format!("give it with --host, such as api.acme.example{path}")));
+    };
+    let host = host.strip_prefix("https://").unwrap_or(host);
+    Ok(host.find('/').map_or_else(|| (host.to_owned(), path.to_owned()), |at| (host[..at].to_owned(), host[at..].to_owned())))
 }
 
 fn first(problems: crate::problem::Problems) -> Problem {

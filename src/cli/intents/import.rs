@@ -31,6 +31,9 @@ pub(super) fn run(args: &ImportArgs, to: &mut Terminal<'_>) -> io::Result<End> {
     }
     let (count, guessed) = (imported.operations, imported.uncertain);
     writeln!(to.err, "{}: {count} operations of {}, {guessed} with a guessed effect or label", path.display(), imported.provider)?;
+    if imported.left_out > 0 {
+        writeln!(to.err, "{} operations were left out; the file's first lines say which, and why", imported.left_out)?;
+    }
     Ok(End::Ok)
 }
 
@@ -48,6 +51,7 @@ fn import(args: &ImportArgs) -> Result<import::Imported, Problem> {
         name: args.source_name.as_deref().unwrap_or(&file),
         bytes: &bytes,
         provider: args.provider.as_deref(),
+        format: args.format.map(Into::into),
         host: args.host.as_deref(),
         overlay: overlay.as_ref(),
     })

@@ -17,8 +17,12 @@ pub(super) fn catalog(draft: &Draft, name: &str, digest: &[u8], overlay: Option<
     line(&mut out, &format!("# version: {}", comment(&draft.version)));
     line(&mut out, &format!("# sha256: {digest}"));
     line(&mut out, &format!("# operations: {}, of which {uncertain} were guessed from a name (`uncertain`)", draft.operations.len()));
+    left_out(&mut out, draft);
     line(&mut out, &format!("provider: {}", scalar(&draft.provider)));
     line(&mut out, &format!("hosts: {}", list(&draft.hosts)));
+    if let Some(errors) = draft.errors.as_deref().filter(|_| overlay.is_none_or(|o| o.errors.is_none())) {
+        line(&mut out, &format!("errors: {errors}"));
+    }
     if let Some(overlay) = overlay {
         head(&mut out, overlay, draft);
     }
@@ -26,10 +30,28 @@ pub(super) fn catalog(draft: &Draft, name: &str, digest: &[u8], overlay: Option<
     for operation in &draft.operations {
         line(&mut out, &format!("  - {}", one(operation)));
     }
-    line(&mut out, "readers: []");
+    let readers: Vec<String> = draft.readers.iter().map(|(word, path)| format!("{{{}: {}}}", scalar(word), scalar(path))).collect();
+    line(&mut out, &format!("readers: [{}]", readers.join(", ")));
     let was: Vec<String> = overlay.into_iter().flat_map(|o| &o.was).map(|(k, v)| format!("{}: {}", scalar(k), scalar(v))).collect();
     line(&mut out, &format!("was: {{{}}}", was.join(", ")));
     out
+}
+
+/// The most operations left out that are named one by one.
+const NAMED: usize = 200;
+
+fn left_out(out: &mut String, draft: &Draft) {
+    let all = &draft.left_out;
+    if all.is_empty() {
+        return;
+    }
+    line(out, &format!("# left out: {}, calls of which are `{}.unknown`", all.len(), draft.provider));
+    for one in all.iter().take(NAMED) {
+        line(out, &format!("#   {}: {}", comment(&one.pointer), comment(&one.why)));
+    }
+    if all.len() > NAMED {
+        line(out, &format!("#   and {} more", all.len() - NAMED));
+    }
 }
 
 fn head(out: &mut String, overlay: &Overlay, draft: &Draft) {
@@ -50,7 +72,7 @@ fn head(out: &mut String, overlay: &Overlay, draft: &Draft) {
 fn one(operation: &DraftOperation) -> String {
     let mut facts = vec![
         format!("id: {}", scalar(&operation.id)),
-        format!("match: {}", quoted(&format!("{} {}", operation.method, operation.path))),
+        format!("match: {}", matches(&operation.matches)),
         format!("effect: {}", operation.effect),
     ];
     let labels: Vec<String> = operation.labels.iter().map(|l| l.as_str().to_owned()).collect();
@@ -78,6 +100,13 @@ fn one(operation: &DraftOperation) -> String {
         facts.push("uncertain: true".into());
     }
     format!("{{{}}}", facts.join(", "))
+}
+
+fn matches(all: &[String]) -> String {
+    match all {
+        [one] => quoted(one),
+        all => format!("[{}]", all.iter().map(|m| quoted(m)).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 fn list(values: &[String]) -> String {
