@@ -1,8 +1,8 @@
 //! Room 4 what is asked: catalog, matcher, readers.
 //!
 //! A [`Catalog`] knows every operation of the APIs it describes. [`Catalog::find`] tells from a
-//! request's head which operation it is for; [`Found::need`] how much of the body must be read to
-//! know its parameters; [`Found::read`] makes the intents. What could be read in two ways is
+//! request's head which operation it is for, or which reader tells from the body; [`Found::need`] how
+//! much of the body must be read for that; [`Found::read`] makes the intents. What could be read in two ways is
 //! refused on the way, never guessed (law 2).
 
 mod build;
@@ -16,6 +16,7 @@ mod lines;
 mod operation;
 mod pattern;
 mod query;
+mod readers;
 mod request;
 mod search;
 mod spec;

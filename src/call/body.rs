@@ -15,8 +15,17 @@ pub enum Body {
     /// Read whole, so that its parameters could be judged; with its place in the process's budget
     /// for such bodies.
     Whole(Option<Bytes>, Option<OwnedSemaphorePermit>),
+    /// Its beginning was read, so that it could be judged; the rest is passed on as it arrives.
+    Ahead(Option<Ahead>, Incoming),
     /// Passed on as it arrives.
     Stream(Incoming),
+}
+
+/// The beginning of a body, with its place in the process's budget until it is sent.
+#[derive(Debug)]
+pub struct Ahead {
+    bytes: Bytes,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// The agent's side of a body broke.
@@ -30,12 +39,24 @@ impl Body {
         if bytes.is_empty() { Self::Empty } else { Self::Whole(Some(bytes), place) }
     }
 
+    /// A body of which `first` was read, and the rest not.
+    #[must_use]
+    pub fn ahead(first: Bytes, place: Option<OwnedSemaphorePermit>, rest: Incoming) -> Self {
+        Self::Ahead(Some(Ahead { bytes: first, _place: place }), rest)
+    }
+
+    /// Whether some of it is still to come from the agent.
+    #[must_use]
+    pub fn streams(&self) -> bool {
+        matches!(self, Self::Ahead(..) | Self::Stream(_))
+    }
+
     /// The bytes, when the whole body is at hand.
     #[must_use]
     pub fn bytes(&self) -> Option<&Bytes> {
         match self {
             Self::Whole(bytes, _) => bytes.as_ref(),
-            Self::Empty | Self::Stream(_) => None,
+            Self::Empty | Self::Ahead(..) | Self::Stream(_) => None,
         }
     }
 }
@@ -48,7 +69,8 @@ impl http_body::Body for Body {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Whole(bytes, _) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-            Self::Stream(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError),
+            Self::Ahead(first @ Some(_), _) => Poll::Ready(first.take().map(|a| Ok(Frame::data(a.bytes)))),
+            Self::Ahead(None, rest) | Self::Stream(rest) => Pin::new(rest).poll_frame(cx).map_err(BodyError),
         }
     }
 
@@ -56,6 +78,7 @@ impl http_body::Body for Body {
         match self {
             Self::Empty => true,
             Self::Whole(bytes, _) => bytes.is_none(),
+            Self::Ahead(first, rest) => first.is_none() && rest.is_end_stream(),
             Self::Stream(incoming) => incoming.is_end_stream(),
         }
     }
@@ -64,7 +87,16 @@ impl http_body::Body for Body {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Whole(bytes, _) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Self::Stream(incoming) => incoming.size_hint(),
+            Self::Ahead(None, rest) | Self::Stream(rest) => rest.size_hint(),
+            Self::Ahead(Some(first), rest) => {
+                let (first, rest) = (first.bytes.len() as u64, rest.size_hint());
+                let mut hint = SizeHint::new();
+                hint.set_lower(rest.lower().saturating_add(first));
+                if let Some(upper) = rest.upper().and_then(|u| u.checked_add(first)) {
+                    hint.set_upper(upper);
+                }
+                hint
+            }
         }
     }
 }

@@ -52,6 +52,6 @@ fn length(body: &Body) -> Option<u64> {
     match body {
         Body::Empty => Some(0),
         Body::Whole(bytes, _) => Some(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-        Body::Stream(incoming) => incoming.size_hint().exact(),
+        Body::Ahead(..) | Body::Stream(_) => body.size_hint().exact(),
     }
 }

@@ -3,13 +3,58 @@ use std::{sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
+use smallvec::SmallVec;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
-use crate::refusal::{Reason, Refusal};
+use crate::{
+    call::Body,
+    refusal::{Reason, Refusal},
+};
+
+/// Reads the beginning of a body, so that what it says can be judged, and leaves the rest to stream.
+/// Gives at least `bytes` of it, or all, when it is shorter.
+///
+/// # Errors
+/// As [`whole`], but for `body_too_large`.
+pub(super) async fn prefix(mut body: Incoming, bytes: usize, budget: &Arc<Semaphore>, idle: Duration) -> Result<(Bytes, Body), Refusal> {
+    if body.is_end_stream() {
+        return Ok((Bytes::new(), Body::Empty));
+    }
+    let mut place = reserve(budget, bytes as u64)?;
+    let mut parts: SmallVec<[Bytes; 4]> = SmallVec::new();
+    let mut length = 0;
+    while length < bytes {
+        // Trailers are not judged and so not sent.
+        let Some(frame) = next(&mut body, idle).await? else { break };
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        parts.push(data);
+    }
+    if length > bytes {
+        place.merge(reserve(budget, (length - bytes) as u64)?);
+    }
+    let first = match parts.len() {
+        0 | 1 => parts.pop().unwrap_or_default(),
+        _ => Bytes::from(parts.concat()),
+    };
+    let all = length < bytes || body.is_end_stream();
+    let passed = if all { Body::whole(first.clone(), Some(place)) } else { Body::ahead(first.clone(), Some(place), body) };
+    Ok((first, passed))
+}
+
+/// The next frame of a body; None at its end.
+async fn next(body: &mut Incoming, idle: Duration) -> Result<Option<Frame<Bytes>>, Refusal> {
+    match timeout(idle, body.frame()).await {
+        Err(_) => Err(broken(format!("no byte of the body came for {idle:?}"))),
+        Ok(None) => Ok(None),
+        Ok(Some(Err(error))) => Err(broken(format!("the body broke off: {error}"))),
+        Ok(Some(Ok(frame))) => Ok(Some(frame)),
+    }
+}
 
 /// A body that was read whole, and its place in the process's budget for such bodies.
 #[derive(Debug)]
@@ -41,13 +86,7 @@ pub(super) async fn whole(
     let mut first = Bytes::new();
     let mut more = BytesMut::new();
     let mut length = 0;
-    loop {
-        let frame = match timeout(idle, body.frame()).await {
-            Err(_) => return Err(broken(format!("no byte of the body came for {idle:?}"))),
-            Ok(None) => break,
-            Ok(Some(Err(error))) => return Err(broken(format!("the body broke off: {error}"))),
-            Ok(Some(Ok(frame))) => frame,
-        };
+    while let Some(frame) = next(&mut body, idle).await? {
         // Trailers are not judged and so not sent.
         let Ok(data) = frame.into_data() else { continue };
         length += data.len() as u64;

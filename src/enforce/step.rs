@@ -95,6 +95,10 @@ impl House {
                 let reading = found.read(head, None)?;
                 return Ok((reading, if body.is_end_stream() { Body::Empty } else { Body::Stream(body) }));
             }
+            Need::Prefix { bytes } => {
+                let (first, body) = read::prefix(body, bytes, self.bodies(), rules.config.timeouts.idle).await?;
+                return Ok((found.read(head, Some(&first))?, body));
+            }
             Need::Whole { limit: Class::Default } => limits.body_default,
             Need::Whole { limit: Class::Llm } => limits.body_llm,
         };

@@ -185,7 +185,7 @@ impl House {
     async fn turn_early(&self, rules: &Rules, door: &Door, at: At, refusal: Refusal) -> Box<Turned> {
         let provider = match (&at, at.head()) {
             (At::Raw { to: Some(to), .. }, _) => rules.catalog.provider_for_host(&to.host).cloned(),
-            (_, Some(head)) => rules.catalog.provider_for_host(&head.to.host).cloned(),
+            (_, Some(head)) => rules.catalog.provider_for(head).cloned(),
             _ => None,
         };
         let mut turned = self.turn_away(rules, door.listener, at, refusal).await;
@@ -196,7 +196,7 @@ impl House {
 
     async fn turn_late(&self, rules: &Rules, at: At, refusal: Refusal) -> Box<Turned> {
         let listener = at.caller().map_or(Listener::Forward, |c| c.listener);
-        let provider = at.head().and_then(|head| rules.catalog.provider_for_host(&head.to.host)).cloned();
+        let provider = at.head().and_then(|head| rules.catalog.provider_for(head)).cloned();
         let mut turned = self.turn_away(rules, listener, at, refusal).await;
         turned.brief.provider = turned.brief.provider.or(provider);
         turned

@@ -76,7 +76,7 @@ pub(super) struct Streaming {
 
 impl Outbound {
     pub(super) fn new(body: Body, ended: impl FnOnce() -> Ended) -> (Self, Option<Arc<Progress>>) {
-        if !matches!(body, Body::Stream(_)) {
+        if !body.streams() {
             return (Self::Ready(body), None);
         }
         let progress = Arc::new(Progress::default());

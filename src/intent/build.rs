@@ -15,8 +15,10 @@ use super::{
     catalog::{Catalog, Entry, Fallback, HostPattern, Place},
     hosts::{self, HostSpec},
     operation::{Made, Names, Shared, make},
+    pattern::Pattern,
+    readers::{self, Kind, Mount, MountSpec},
     spec::Source,
-    trie::Trie,
+    trie::{READER, Trie},
 };
 
 /// Compiles the files of a catalog; what is wrong in them goes to `problems`.
@@ -60,13 +62,15 @@ struct Claims(BTreeMap<String, (String, String)>);
 fn provider(id: &str, sources: &[&Source<'_>], names: &mut Names, claims: &mut Claims, catalog: &mut Catalog, problems: &mut Vec<Problem>) {
     let Some(provider) = head(id, sources, problems) else { return };
     let number = catalog.providers.len() as u32;
-    let mut entry = Entry { fallback: Fallback::new(Some(&provider)), provider, operations: Vec::new(), tries: Vec::new() };
+    let mut entry =
+        Entry { fallback: Fallback::new(Some(&provider)), provider, operations: Vec::new(), tries: Vec::new(), mounts: Vec::new() };
     let folds: Vec<&str> = sources.iter().flat_map(|s| s.spec.fold.iter().map(String::as_str)).collect();
     let mut served: BTreeMap<String, Served<'_>> = BTreeMap::new();
     for source in sources {
         let defaults = hosts::parse(source, &source.spec.hosts, None, problems);
         let owner = Arc::clone(&entry.provider);
-        let shared = Shared { source, provider: &owner, folds: &folds, hosts: &defaults };
+        let mounts = readers::mounts(source, problems);
+        let shared = Shared { source, provider: &owner, folds: &folds, hosts: &defaults, mounts: &mounts };
         for spec in &source.spec.operations {
             let at = entry.operations.len() as u32;
             let Some(made) = make(&shared, spec, names, problems) else { continue };
@@ -80,12 +84,14 @@ fn provider(id: &str, sources: &[&Source<'_>], names: &mut Names, claims: &mut C
             }
             entry.operations.push(made.compiled);
         }
+        mount(&mounts, &defaults, source, &mut served, &mut entry, problems);
         check_folds(source, &entry, problems);
         // Hosts of a file without operations belong to the provider as well.
         for host in defaults {
             served.entry(host.key()).or_insert_with(|| Served::new(host));
         }
     }
+    check_keys(&served, problems);
     place_hosts(served, number, &mut entry, claims, sources, catalog, problems);
     entry.operations.shrink_to_fit();
     catalog.providers.push(entry);
@@ -98,11 +104,15 @@ struct Served<'s> {
     trie: Trie,
     /// Shape → id and file of the operation that has it.
     shapes: HashMap<String, (&'s str, &'s Source<'s>)>,
+    /// Readers that are mounted, and those that operations need: kind, id and file.
+    mounted: Vec<Kind>,
+    needed: Vec<(Kind, &'s str, &'s Source<'s>)>,
 }
 
 impl<'s> Served<'s> {
     fn new(host: HostSpec) -> Self {
-        Self { host, operations: Vec::new(), trie: Trie::new(), shapes: HashMap::new() }
+        let (mounted, needed) = (Vec::new(), Vec::new());
+        Self { host, operations: Vec::new(), trie: Trie::new(), shapes: HashMap::new(), mounted, needed }
     }
 
     fn add(&mut self, at: u32, id: &'s str, source: &'s Source<'s>, made: &Made, problems: &mut Vec<Problem>) {
@@ -114,6 +124,62 @@ impl<'s> Served<'s> {
                 continue;
             }
             self.trie.insert(pattern, at, params.clone());
+        }
+        for (kind, key) in &made.keys {
+            if let Some((other, file)) = self.shapes.insert(key.to_string(), (id, source)) {
+                problems.push(source.problem(id, format!("`{key}` is also what {other} matches ({})", file.place(other))));
+                continue;
+            }
+            self.trie.insert_key(key, at);
+            self.needed.push((*kind, id, source));
+        }
+    }
+
+    /// Mounts a reader at its path.
+    fn mount(&mut self, at: u32, mount: &MountSpec, source: &'s Source<'s>, problems: &mut Vec<Problem>) {
+        self.operations.push(READER | at);
+        self.mounted.push(mount.kind);
+        let params: Box<[u16]> = (0..mount.path.names.len()).map(|i| i as u16).collect();
+        for method in mount.kind.methods() {
+            let pattern = Pattern { method: method.clone(), ..mount.path.clone() };
+            if let Some((other, file)) = self.shapes.insert(pattern.shape(), ("readers", source)) {
+                let message = format!("the reader's `{}` is also matched by {other} ({})", pattern.shape(), file.file.display());
+                problems.push(Problem::new(message).at(&source.file, line(source, "readers:")).key("readers"));
+                continue;
+            }
+            self.trie.insert(&pattern, READER | at, params.clone());
+        }
+    }
+}
+
+/// Mounts the readers of a file on its hosts.
+fn mount<'s>(
+    mounts: &[MountSpec],
+    hosts: &[HostSpec],
+    source: &'s Source<'s>,
+    served: &mut BTreeMap<String, Served<'s>>,
+    entry: &mut Entry,
+    problems: &mut Vec<Problem>,
+) {
+    for mount in mounts {
+        let at = entry.mounts.len() as u32;
+        entry.mounts.push(Mount::new(mount, &entry.provider));
+        for host in hosts {
+            served.entry(host.key()).or_insert_with(|| Served::new(host.clone())).mount(at, mount, source, problems);
+        }
+    }
+}
+
+/// An operation that only a reader finds needs one on each of its hosts.
+fn check_keys(served: &BTreeMap<String, Served<'_>>, problems: &mut Vec<Problem>) {
+    for host in served.values() {
+        let mut missing: Vec<Kind> = Vec::new();
+        for (kind, id, source) in host.needed.iter().filter(|(kind, ..)| !host.mounted.contains(kind)) {
+            if !missing.contains(kind) {
+                missing.push(*kind);
+                let message = format!("nothing finds this operation on `{}`: no reader `{}` is mounted there", host.host.text, kind.word());
+                problems.push(source.problem(id, message).help(format!("write `readers: [{{{}: /path}}]`", kind.word())));
+            }
         }
     }
 }
@@ -163,13 +229,6 @@ fn head(id: &str, sources: &[&Source<'_>], problems: &mut Vec<Problem>) -> Optio
         let message = format!("`{id}` cannot name a provider");
         problems.push(Problem::new(message).at(&first.file, None).key("provider").help("use lower-case letters, digits and `-`"));
         return None;
-    }
-    for source in sources {
-        if let Some(reader) = source.spec.readers.first() {
-            let name = reader.as_mapping().and_then(|m| m.keys().next()).and_then(|k| k.as_str()).or(reader.as_str()).unwrap_or("?");
-            let message = format!("this version has no reader `{name}`");
-            problems.push(Problem::new(message).at(&source.file, line(source, "readers:")).key("readers").help("write `readers: []`"));
-        }
     }
     let credential = agreed(sources, "credential", |s| s.spec.credential.as_deref(), problems);
     let errors = agreed(sources, "errors", |s| s.spec.errors, problems).unwrap_or_default();
@@ -229,6 +288,6 @@ fn renames(source: &Source<'_>, catalog: &mut Catalog, problems: &mut Vec<Proble
     }
 }
 
-fn line(source: &Source<'_>, start: &str) -> Option<usize> {
+pub(super) fn line(source: &Source<'_>, start: &str) -> Option<usize> {
     source.text.lines().position(|l| l.trim_start().starts_with(start)).map(|i| i + 1)
 }

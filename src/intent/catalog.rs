@@ -17,9 +17,10 @@ use super::{
     build, builtin,
     found::{Found, Reading},
     json::Plan,
+    readers::{Mount, Mounted},
     request::refuse_override,
     spec::Class,
-    trie::Trie,
+    trie::{Hit, READER, Trie},
 };
 
 /// The intent of a tunnelled call to a host in no catalog; of a known one, `PROVIDER.tunnel`.
@@ -48,6 +49,7 @@ pub(super) struct Entry {
     pub operations: Vec<Compiled>,
     /// One for each set of operations that some hosts serve.
     pub tries: Vec<Trie>,
+    pub mounts: Vec<Mount>,
     pub fallback: Fallback,
 }
 
@@ -191,14 +193,16 @@ impl Catalog {
         let Some(entry) = self.providers.get(place.provider as usize) else {
             return Ok(Found::unlisted(None, self.unknown.operation(&head.method)));
         };
-        let hit = match entry.tries.get(place.trie as usize) {
-            Some(trie) => trie.find(&head.method, &head.path).map_err(|e| ambiguous(e.to_string()))?,
-            None => None,
-        };
-        if let Some(hit) = hit
-            && let Some(compiled) = entry.operations.get(hit.leaf.operation as usize)
+        if let Some(trie) = entry.tries.get(place.trie as usize)
+            && let Some(hit) = trie.find(&head.method, &head.path).map_err(|e| ambiguous(e.to_string()))?
         {
-            return Found::listed(entry, compiled, hit, hosts, head);
+            if let Some(mount) = entry.mount(&hit) {
+                refuse_slash(head)?;
+                return Found::mounted(Mounted { entry, trie, mount, captures: hit.captures, hosts }, head);
+            }
+            if let Some(compiled) = entry.operations.get(hit.leaf.operation as usize) {
+                return Found::listed(entry, compiled, hit, hosts, head);
+            }
         }
         refuse_slash(head)?;
         Ok(Found::unlisted(Some(&entry.provider), entry.fallback.operation(&head.method)))
@@ -245,6 +249,17 @@ impl Catalog {
         self.place(host).and_then(|(place, _)| self.providers.get(place.provider as usize)).map(|e| &e.provider)
     }
 
+    /// The provider that a call is for, in the form in which its clients show errors: a reader on
+    /// its path may have one of its own.
+    #[must_use]
+    pub fn provider_for(&self, head: &Head) -> Option<&Arc<Provider>> {
+        let (place, _) = self.place(&head.to.host)?;
+        let entry = self.providers.get(place.provider as usize)?;
+        let hit = entry.tries.get(place.trie as usize).and_then(|t| t.find(&head.method, &head.path).ok().flatten());
+        let mount = hit.and_then(|hit| entry.mount(&hit));
+        Some(mount.map_or(&entry.provider, |m| &m.provider))
+    }
+
     /// Every name that a parameter can have, so that a policy which asks for another is refused.
     #[must_use]
     pub fn parameter_names(&self) -> BTreeSet<&str> {
@@ -276,6 +291,13 @@ impl Catalog {
             }
         }
         None
+    }
+}
+
+impl Entry {
+    /// The reader that a path led to.
+    fn mount(&self, hit: &Hit<'_>) -> Option<&Mount> {
+        if hit.leaf.operation & READER == 0 { None } else { self.mounts.get((hit.leaf.operation & !READER) as usize) }
     }
 }
 
@@ -327,7 +349,7 @@ impl Fallback {
     }
 
     /// What is not listed has the effect that its method promises (RFC 9110 §9.2.1).
-    fn operation(&self, method: &Method) -> &Arc<Operation> {
+    pub(super) fn operation(&self, method: &Method) -> &Arc<Operation> {
         match *method {
             Method::GET | Method::HEAD | Method::OPTIONS => &self.read,
             Method::DELETE => &self.delete,

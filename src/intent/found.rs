@@ -14,6 +14,7 @@ use super::{
     catalog::{BodyPlan, Compiled, Declared, Entry, HostParams, Origin, ambiguous},
     json::{self, Plan, Taken},
     query,
+    readers::Mounted,
     request::Media,
     spec::Class,
     trie::{Captures, Hit, Leaf},
@@ -26,6 +27,9 @@ pub enum Need {
     Nothing,
     /// The whole, when there is one, up to the limit of its class.
     Whole { limit: Class },
+    /// At least so many bytes from its beginning, or all of it when it is shorter; the rest may
+    /// stream by unread.
+    Prefix { bytes: usize },
 }
 
 /// What a call asks for.
@@ -44,7 +48,12 @@ pub struct Found<'c>(Kind<'c>);
 #[derive(Debug)]
 enum Kind<'c> {
     Listed(Listed<'c>),
-    Unlisted { provider: Option<&'c Arc<Provider>>, operation: &'c Arc<Operation> },
+    /// A reader tells from the body.
+    Mounted(Mounted<'c>, Need),
+    Unlisted {
+        provider: Option<&'c Arc<Provider>>,
+        operation: &'c Arc<Operation>,
+    },
 }
 
 #[derive(Debug)]
@@ -81,11 +90,18 @@ impl<'c> Found<'c> {
         Ok(Self(Kind::Listed(listed)))
     }
 
-    /// The operation, which may be the provider's or the catalog's `unknown`.
+    pub(super) fn mounted(mounted: Mounted<'c>, head: &Head) -> Result<Self, Refusal> {
+        let need = mounted.need(head)?;
+        Ok(Self(Kind::Mounted(mounted, need)))
+    }
+
+    /// The operation, which may be the provider's or the catalog's `unknown`; that is what it is
+    /// as long as only the body can tell.
     #[must_use]
     pub fn operation(&self) -> &'c Arc<Operation> {
         match &self.0 {
             Kind::Listed(listed) => &listed.compiled.operation,
+            Kind::Mounted(mounted, _) => mounted.unread(),
             Kind::Unlisted { operation, .. } => operation,
         }
     }
@@ -95,12 +111,13 @@ impl<'c> Found<'c> {
     pub fn need(&self) -> Need {
         match &self.0 {
             Kind::Listed(listed) if listed.reads != Reads::Nothing => Need::Whole { limit: listed.compiled.limit },
+            Kind::Mounted(_, need) => *need,
             Kind::Listed(_) | Kind::Unlisted { .. } => Need::Nothing,
         }
     }
 
-    /// Reads the parameters. `head` is the one it was found for; `body` the whole body when
-    /// [`Self::need`] asks for it and there is one.
+    /// Reads the parameters, and behind a reader the operations: 1 to 64 intents. `head` is the one
+    /// it was found for; `body` as much of the body as [`Self::need`] asks for, when there is one.
     ///
     /// # Errors
     /// `ambiguous_request`, with a sentence that names what has two readings.
@@ -110,6 +127,10 @@ impl<'c> Found<'c> {
                 refuse_method_name(head)?;
                 let intent = Intent { operation: Arc::clone(operation), params: Params::default() };
                 Ok(Reading { intents: smallvec![intent], provider: provider.map(Arc::clone) })
+            }
+            Kind::Mounted(mounted, _) => {
+                refuse_method_name(head)?;
+                mounted.read(head, body.map_or(&[][..], |b| b))
             }
             Kind::Listed(listed) => {
                 let params = listed.params(head, body.filter(|b| !b.is_empty()))?;
@@ -320,11 +341,11 @@ impl Declared {
         if self.fold && value.chars().any(char::is_uppercase) { value.to_lowercase().into() } else { value.into() }
     }
 
-    fn text(&self, value: Cow<'_, str>) -> Param {
+    pub(super) fn text(&self, value: Cow<'_, str>) -> Param {
         Param::Text(self.folded(value))
     }
 
-    fn json(&self, value: Value) -> Param {
+    pub(super) fn json(&self, value: Value) -> Param {
         match value {
             Value::String(text) => self.text(Cow::Owned(text)),
             other => Param::Json(other),
@@ -332,7 +353,7 @@ impl Declared {
     }
 
     /// Refuses another value of this parameter, found under its name in another place.
-    fn compare(&self, params: &Params, other: &Value, place: &str) -> Result<(), Refusal> {
+    pub(super) fn compare(&self, params: &Params, other: &Value, place: &str) -> Result<(), Refusal> {
         let same = match (params.lookup(&self.name), other) {
             (Some(Param::Text(own)), Value::String(text)) => *own == self.folded(Cow::Borrowed(text)),
             (Some(Param::Text(own)), Value::Number(n)) => **own == *n.to_string(),

@@ -56,6 +56,14 @@ impl Plan {
         Ok(())
     }
 
+    /// Takes the parameters from a value that was built, as [`read`] does from a body.
+    pub(super) fn take(&self, value: &Value) -> Result<Vec<(u16, Value)>, String> {
+        let mut taken = Vec::new();
+        self.root.check(value)?;
+        self.root.give(value, &mut taken);
+        Ok(taken)
+    }
+
     /// Whether a top-level key is looked at by some parameter.
     pub(super) fn has_top(&self, key: &str) -> bool {
         self.root.below.iter().any(|(k, _)| **k == *key)
@@ -88,6 +96,17 @@ impl Step {
                 value
             }
         }
+    }
+
+    /// Refuses keys that differ from a parameter's only in case.
+    fn check(&self, value: &Value) -> Result<(), String> {
+        let Value::Object(map) = value else { return Ok(()) };
+        for (key, inner) in map {
+            if let Want::Walk(step) = self.look(key)? {
+                step.check(inner)?;
+            }
+        }
+        Ok(())
     }
 
     /// Hands out what this place and those below give, from a value that was built.
@@ -134,12 +153,27 @@ pub(super) fn read(body: &[u8], plan: &Plan, watch: &dyn Fn(&str) -> bool) -> Re
     Ok(taken)
 }
 
+/// Builds a whole JSON text, as strictly as [`read`]: keys of one object that differ only in case
+/// are two readings of one key.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn value(text: &str) -> Result<Value, String> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let mut taken = Taken::default();
+    let root = Reader { want: Want::Fold, top: None, out: &mut taken };
+    let value = root.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
+    value.map_err(|e| format!("the body is not JSON with one reading: {e}"))
+}
+
 #[derive(Clone, Copy)]
 enum Want<'a> {
     /// Check it and drop it.
     Nothing,
     /// Build it.
     Value,
+    /// Build it, and let no keys differ only in case.
+    Fold,
     /// Look for parameters in it.
     Walk(&'a Step),
 }
@@ -161,7 +195,7 @@ impl Reader<'_, '_> {
     fn builds(&self) -> bool {
         match self.want {
             Want::Nothing => false,
-            Want::Value => true,
+            Want::Value | Want::Fold => true,
             Want::Walk(step) => !step.slots.is_empty(),
         }
     }
@@ -174,7 +208,7 @@ impl Reader<'_, '_> {
         let value = value();
         match self.want {
             Want::Walk(step) => step.hand_out(value, &mut self.out.params),
-            Want::Nothing | Want::Value => value,
+            Want::Nothing | Want::Value | Want::Fold => value,
         }
     }
 }
@@ -226,6 +260,7 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
         let mut at = 0_usize;
         loop {
             let want = match self.want {
+                Want::Fold => Want::Fold,
                 _ if builds => Want::Value,
                 Want::Walk(step) => step.below.iter().find(|(k, _)| index(k) == Some(at)).map_or(Want::Nothing, |(_, s)| Want::Walk(s)),
                 Want::Nothing | Want::Value => Want::Nothing,
@@ -242,11 +277,12 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let builds = self.builds();
         // Where parameters are looked for, keys equal but for case are one key to lax readers.
-        let mut keys = Keys::new(matches!(self.want, Want::Walk(_)));
+        let mut keys = Keys::new(matches!(self.want, Want::Walk(_) | Want::Fold));
         let mut object = Map::new();
         while let Some(key) = map.next_key_seed(Key)? {
             keys.check(&key).map_err(A::Error::custom)?;
             let want = match self.want {
+                Want::Fold => Want::Fold,
                 _ if builds => Want::Value,
                 Want::Walk(step) => step.look(&key).map_err(A::Error::custom)?,
                 Want::Nothing | Want::Value => Want::Nothing,

@@ -13,6 +13,7 @@ use super::{
     json::Plan,
     pattern::{Pattern, is_name},
     query,
+    readers::{self, Kind as ReaderKind, MountSpec},
     spec::{BodySpec, BodyType, OperationSpec, Source},
 };
 
@@ -36,6 +37,8 @@ impl Names {
 pub(super) struct Made {
     pub compiled: Compiled,
     pub patterns: Vec<(Pattern, Box<[u16]>)>,
+    /// Matches that begin with a reader's word, and the reader.
+    pub keys: Vec<(ReaderKind, Box<str>)>,
     pub hosts: Vec<HostSpec>,
 }
 
@@ -48,6 +51,8 @@ pub(super) struct Shared<'a> {
     pub folds: &'a [&'a str],
     /// The file's hosts.
     pub hosts: &'a [HostSpec],
+    /// The file's readers.
+    pub mounts: &'a [MountSpec],
 }
 
 /// Compiles one operation; None when it is so wrong that nothing can be made of it.
@@ -56,14 +61,16 @@ pub(super) fn make(shared: &Shared<'_>, spec: &OperationSpec, names: &mut Names,
     let source = shared.source;
     let own = hosts::parse(source, &spec.hosts, Some(&spec.id), problems);
     let hosts = if spec.hosts.is_empty() { shared.hosts.to_vec() } else { own };
-    let mut maker = Maker { source, spec, folds: shared.folds, names, declared: Vec::new(), problems };
-    let operation = maker.operation(shared.provider);
+    let mut maker =
+        Maker { source, spec, folds: shared.folds, mounts: shared.mounts, names, keys: Vec::new(), declared: Vec::new(), problems };
     let parsed = maker.patterns();
+    let operation = maker.operation(shared.provider);
     maker.hosts(&hosts);
     maker.query();
     let body = maker.body();
     let served = hosts.iter().map(|h| maker.names.share(&h.text)).collect();
-    maker.check_lists();
+    maker.check_lists(parsed.is_empty());
+    let keys = maker.keys;
     let declared = maker.declared.into_boxed_slice();
     if problems.len() > before {
         return None;
@@ -81,14 +88,16 @@ pub(super) fn make(shared: &Shared<'_>, spec: &OperationSpec, names: &mut Names,
         limit: spec.limit,
         uncertain: spec.uncertain,
     };
-    Some(Made { compiled, patterns, hosts })
+    Some(Made { compiled, patterns, keys, hosts })
 }
 
 struct Maker<'a, 's> {
     source: &'a Source<'s>,
     spec: &'a OperationSpec,
     folds: &'a [&'a str],
+    mounts: &'a [MountSpec],
     names: &'a mut Names,
+    keys: Vec<(ReaderKind, Box<str>)>,
     declared: Vec<Declared>,
     problems: &'a mut Vec<Problem>,
 }
@@ -137,6 +146,10 @@ impl Maker<'_, '_> {
             self.problem("`match` is empty");
         }
         for text in &self.spec.matches.0 {
+            if text.starts_with(|c: char| c.is_ascii_lowercase()) {
+                self.key(text);
+                continue;
+            }
             match Pattern::parse(text) {
                 Ok(pattern) => {
                     for name in &pattern.names {
@@ -150,6 +163,21 @@ impl Maker<'_, '_> {
             }
         }
         all
+    }
+
+    /// A match by which a reader finds the operation; it may have the parameters of the reader's path.
+    fn key(&mut self, text: &str) {
+        let kind = match readers::kind_of_key(text) {
+            Ok(kind) => kind,
+            Err(message) => return self.problem(message),
+        };
+        let mounts = self.mounts;
+        for name in mounts.iter().filter(|m| m.kind == kind).flat_map(|m| &m.path.names) {
+            if !self.declared.iter().any(|d| *d.name == **name) {
+                self.declare(name, name, Origin::Path, false);
+            }
+        }
+        self.keys.push((kind, text.into()));
     }
 
     fn hosts(&mut self, hosts: &[HostSpec]) {
@@ -220,7 +248,13 @@ impl Maker<'_, '_> {
         true
     }
 
-    fn check_lists(&mut self) {
+    fn check_lists(&mut self, only_keys: bool) {
+        if only_keys && !self.spec.query.is_empty() {
+            self.problem("a reader finds this operation in a body, so it has no `query` parameters: name them in `body`");
+        }
+        if only_keys && self.spec.body == BodySpec::Stream {
+            self.problem("a reader finds this operation in a body, which cannot be `stream`");
+        }
         for name in &self.spec.reserved {
             if !self.declared.iter().any(|d| d.reserved && *d.name == *name.as_str()) {
                 let near = nearest(name, self.declared.iter().filter(|d| d.from == Origin::Path).map(|d| &*d.name));

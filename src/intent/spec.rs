@@ -38,9 +38,9 @@ pub(super) struct FileSpec {
     pub body_type: BodyType,
     #[serde(default)]
     pub operations: Vec<OperationSpec>,
-    /// Body-aware readers; none exists yet, so anything but `[]` is refused.
+    /// What finds operations in bodies: `{graphql: /graphql}`, the reader's word first.
     #[serde(default)]
-    pub readers: Vec<serde_yaml::Value>,
+    pub readers: Vec<Pairs>,
     /// Old id → present id.
     #[serde(default)]
     pub was: Pairs,

@@ -417,8 +417,8 @@ fn a_broken_catalog_names_file_line_and_fix() {
         (with("  - {id: p.unknown.b, match: \"GET /x\", effect: read}\n"), "`unknown` is kept"),
         (with("  - {id: p.a.b, match: \"/x\", effect: read}\n"), "c.yaml:4: p.a.b: a match is"),
         (
-            "provider: p\nhosts: [a.example]\nreaders: [{graphql: /graphql}]\n".to_owned(),
-            "c.yaml:3: readers: this version has no reader `graphql`",
+            "provider: p\nhosts: [a.example]\nreaders: [{soap: /x}]\n".to_owned(),
+            "c.yaml:3: readers: there is no reader `soap`",
         ),
         ("provider: p\nhosts: [\"{x}.com\"]\n".to_owned(), "c.yaml:2: hosts: `{x}.com` could be anybody's host"),
         ("provider: p\nhosts: [a.example]\nfold: [repo]\n".to_owned(), "c.yaml:3: fold: no operation has a parameter `repo`"),

@@ -4,7 +4,7 @@
 //! first), that before a parameter of one segment, and that before one of several. So the answer
 //! does not depend on the order in which operations are listed.
 
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, collections::HashMap, ops::Range};
 
 use http::Method;
 use smallvec::SmallVec;
@@ -26,7 +26,12 @@ pub(super) type Captures = SmallVec<[Range<u32>; 6]>;
 #[derive(Debug)]
 pub(super) struct Trie {
     nodes: Vec<Node>,
+    /// Operations that readers find in bodies, by their whole `match`.
+    keys: HashMap<Box<str>, u32, ahash::RandomState>,
 }
+
+/// Set in a leaf's `operation`: it is the place of a reader, not of an operation.
+pub(super) const READER: u32 = 1 << 31;
 
 #[derive(Debug, Default)]
 struct Node {
@@ -46,7 +51,7 @@ struct Node {
 pub(super) struct Leaf {
     pub method: Method,
     pub query: Box<[(Box<str>, Box<str>)]>,
-    /// The operation's place in its provider.
+    /// The operation's place in its provider; with [`READER`], the reader's.
     pub operation: u32,
     /// For each capture, the parameter's place in the operation.
     pub params: Box<[u16]>,
@@ -76,7 +81,17 @@ pub(super) enum Ambiguity {
 
 impl Trie {
     pub(super) fn new() -> Self {
-        Self { nodes: vec![Node::default()] }
+        Self { nodes: vec![Node::default()], keys: HashMap::default() }
+    }
+
+    /// Adds an operation that a reader finds by a key: `graphql mutation createIssue`.
+    pub(super) fn insert_key(&mut self, key: &str, operation: u32) {
+        self.keys.insert(key.into(), operation);
+    }
+
+    /// The operation that a reader's key is for.
+    pub(super) fn key(&self, key: &str) -> Option<u32> {
+        self.keys.get(key).copied()
     }
 
     /// Adds one pattern.
@@ -99,6 +114,7 @@ impl Trie {
             node.literals.shrink_to_fit();
         }
         self.nodes.shrink_to_fit();
+        self.keys.shrink_to_fit();
     }
 
     /// Finds the operation that a request is for. HEAD is answered by what GET declares.

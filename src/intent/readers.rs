@@ -1,0 +1,261 @@
+//! Readers: what tells from a request's body which operations it is for.
+//!
+//! A reader is mounted at a path of some hosts (`readers: [{mcp: /mcp}]`). From a request to that path
+//! it makes one or more [`Ask`]s, each with a key that begins with the reader's word; the operation
+//! whose `match` is that key takes its `body` parameters from the ask's arguments. All asks of one
+//! request must be allowed, and what a reader cannot read in one way is refused (law 2).
+
+mod a2a;
+mod jsonrpc;
+mod mcp;
+
+use std::{borrow::Cow, sync::Arc};
+
+use http::Method;
+use serde_json::Value;
+use smallvec::SmallVec;
+
+use crate::{
+    call::{Effect, ErrorForm, Head, Intent, Operation, Param, Params, Path, Provider},
+    problem::{Problem, nearest},
+    refusal::Refusal,
+};
+
+use super::{
+    build::line,
+    catalog::{BodyPlan, Compiled, Declared, Entry, Fallback, HostParams, Origin, ambiguous},
+    found::{Need, Reading},
+    pattern::Pattern,
+    query,
+    request::Media,
+    spec::{Class, Source},
+    trie::{Captures, Trie},
+};
+
+/// How many intents one request may carry.
+const MOST: usize = 64;
+
+/// The kinds of readers, each with a word of its own in catalogs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Mcp,
+    A2a,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Mcp, Self::A2a];
+
+    /// The word that names it in `readers`, and with which its keys begin.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Mcp => "mcp",
+            Self::A2a => "a2a",
+        }
+    }
+
+    /// The methods of the requests that it reads.
+    pub(super) fn methods(self) -> &'static [Method] {
+        match self {
+            Self::Mcp | Self::A2a => &[Method::POST],
+        }
+    }
+
+    /// How its clients expect an error to be worded, where that is not the provider's to say.
+    fn form(self) -> Option<ErrorForm> {
+        match self {
+            Self::Mcp | Self::A2a => Some(ErrorForm::Jsonrpc),
+        }
+    }
+
+    /// How much of the body it needs.
+    fn need(self, _head: &Head) -> Need {
+        match self {
+            Self::Mcp | Self::A2a => Need::Whole { limit: Class::Default },
+        }
+    }
+
+    /// What a request asks for: at least one thing.
+    fn read(self, head: &Head, media: &Media, body: &[u8]) -> Result<Vec<Ask>, String> {
+        match self {
+            Self::Mcp => mcp::read(head, media, body),
+            Self::A2a => a2a::read(media, body),
+        }
+    }
+
+    fn parse(word: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|k| k.word() == word).ok_or_else(|| {
+            let near = nearest(word, Self::ALL.iter().map(|k| k.word())).map(|n| format!(": did you mean `{n}`?"));
+            format!("there is no reader `{word}`{}", near.unwrap_or_default())
+        })
+    }
+}
+
+/// The reader that a key is for: `mcp tools/call create_issue`.
+pub(super) fn kind_of_key(key: &str) -> Result<Kind, String> {
+    let (word, rest) = key.split_once(' ').unwrap_or((key, ""));
+    let kind = Kind::parse(word)?;
+    if rest.is_empty() || rest.trim() != rest || rest.chars().any(char::is_control) {
+        return Err(format!("`{key}` is a reader's word without a key: write it as in \"mcp tools/call create_issue\""));
+    }
+    Ok(kind)
+}
+
+/// One thing that a request asks for.
+#[derive(Debug)]
+pub(super) struct Ask {
+    /// `mcp tools/call create_issue`: the `match` of the operation.
+    pub key: String,
+    /// `mcp tools/call`: the `match` of the operation that stands for those not listed by name.
+    pub general: Option<&'static str>,
+    /// What parameters are taken from.
+    pub arguments: Value,
+    /// The member of `arguments` that parameters are taken from instead, when it is `key` that is listed.
+    pub inside: Option<&'static str>,
+    /// What it is taken for when no catalog lists it.
+    pub effect: Effect,
+}
+
+/// A reader as a catalog file mounts it.
+#[derive(Debug)]
+pub(super) struct MountSpec {
+    pub kind: Kind,
+    pub path: Pattern,
+}
+
+/// The readers of a file.
+pub(super) fn mounts(source: &Source<'_>, problems: &mut Vec<Problem>) -> Vec<MountSpec> {
+    let mut all = Vec::new();
+    for pairs in &source.spec.readers {
+        let made = match pairs.0.as_slice() {
+            [(word, path)] => Kind::parse(word).and_then(|kind| Ok(MountSpec { kind, path: Pattern::parse(&format!("POST {path}"))? })),
+            _ => Err("a reader is written as its word and a path: `{mcp: /mcp}`".into()),
+        };
+        match made {
+            Ok(mount) => all.push(mount),
+            Err(message) => problems.push(Problem::new(message).at(&source.file, line(source, "readers:")).key("readers")),
+        }
+    }
+    all
+}
+
+/// A mounted reader, compiled.
+#[derive(Debug)]
+pub(super) struct Mount {
+    kind: Kind,
+    /// The provider, in the reader's form of errors.
+    pub provider: Arc<Provider>,
+    /// For what no catalog lists.
+    fallback: Fallback,
+    /// The parameters of its path, in order.
+    names: Box<[Box<str>]>,
+}
+
+impl Mount {
+    pub(super) fn new(spec: &MountSpec, provider: &Arc<Provider>) -> Self {
+        let provider = match spec.kind.form() {
+            Some(errors) => Arc::new(Provider { errors, ..Provider::clone(provider) }),
+            None => Arc::clone(provider),
+        };
+        Self { kind: spec.kind, fallback: Fallback::new(Some(&provider)), provider, names: spec.path.names.clone().into() }
+    }
+}
+
+/// A reader that a request came to.
+#[derive(Debug)]
+pub(super) struct Mounted<'c> {
+    pub entry: &'c Entry,
+    pub trie: &'c Trie,
+    pub mount: &'c Mount,
+    pub captures: Captures,
+    pub hosts: HostParams,
+}
+
+impl<'c> Mounted<'c> {
+    pub(super) fn need(&self, head: &Head) -> Result<Need, Refusal> {
+        let need = self.mount.kind.need(head);
+        if need != Need::Nothing {
+            Media::of(&head.headers)?.refuse_encoded(&head.headers)?;
+        }
+        Ok(need)
+    }
+
+    /// The operation as long as the body is not read.
+    pub(super) fn unread(&self) -> &'c Arc<Operation> {
+        &self.mount.fallback.write
+    }
+
+    /// Reads what is asked for: 1 to 64 intents.
+    pub(super) fn read(&self, head: &Head, body: &[u8]) -> Result<Reading, Refusal> {
+        let media = Media::of(&head.headers)?;
+        let asks = self.mount.kind.read(head, &media, body).map_err(ambiguous)?;
+        if asks.is_empty() || asks.len() > MOST {
+            return Err(ambiguous(format!("the request asks for {} things; one to {MOST} can be judged", asks.len())));
+        }
+        let mut intents = SmallVec::with_capacity(asks.len());
+        for ask in asks {
+            intents.push(self.intent(head, &ask)?);
+        }
+        Ok(Reading { intents, provider: Some(Arc::clone(&self.mount.provider)) })
+    }
+
+    fn intent(&self, head: &Head, ask: &Ask) -> Result<Intent, Refusal> {
+        let nothing = Value::Null;
+        let listed = |key: &str| self.trie.key(key).and_then(|at| self.entry.operations.get(at as usize));
+        let (compiled, arguments) = if let Some(compiled) = listed(&ask.key) {
+            (compiled, ask.inside.map_or(&ask.arguments, |member| ask.arguments.get(member).unwrap_or(&nothing)))
+        } else if let Some(compiled) = ask.general.and_then(listed) {
+            (compiled, &ask.arguments)
+        } else {
+            let operation = match ask.effect {
+                Effect::Read => &self.mount.fallback.read,
+                Effect::Delete => &self.mount.fallback.delete,
+                Effect::Write | Effect::Admin | Effect::Execute => &self.mount.fallback.write,
+            };
+            return Ok(Intent { operation: Arc::clone(operation), params: Params::default() });
+        };
+        let params = self.params(head, compiled, arguments)?;
+        Ok(Intent { operation: Arc::clone(&compiled.operation), params })
+    }
+
+    fn params(&self, head: &Head, compiled: &Compiled, arguments: &Value) -> Result<Params, Refusal> {
+        let mut params = Params::default();
+        for declared in compiled.declared.iter().filter(|d| d.from == Origin::Path) {
+            if let Some(value) = self.captured(head, &declared.name) {
+                params.push(Arc::clone(&declared.name), declared.text(value));
+            } else if let Some(value) = arguments.get(&*declared.name) {
+                // From another binding's path; here it stands among the arguments.
+                params.push(Arc::clone(&declared.name), declared.json(value.clone()));
+            }
+        }
+        for (name, value) in &self.hosts {
+            params.push(Arc::clone(name), Param::Text(value.clone()));
+        }
+        if let BodyPlan::Json(plan) = &compiled.body {
+            let mut taken = plan.take(arguments).map_err(ambiguous)?;
+            taken.sort_by_key(|(at, _)| *at);
+            for (at, value) in taken {
+                if let Some(declared) = compiled.declared.get(usize::from(at)) {
+                    params.push(Arc::clone(&declared.name), declared.json(value));
+                }
+            }
+        }
+        for (key, value) in arguments.as_object().into_iter().flatten() {
+            let folded = query::fold(key);
+            let twin = |d: &&Declared| matches!(d.from, Origin::Path | Origin::Host) && *d.folded == *folded;
+            if let Some(declared) = compiled.declared.iter().find(twin) {
+                declared.compare(&params, value, "body")?;
+            }
+        }
+        Ok(params)
+    }
+
+    /// The value of a parameter of the reader's path.
+    fn captured<'h>(&self, head: &'h Head, name: &str) -> Option<Cow<'h, str>> {
+        let at = self.mount.names.iter().position(|n| **n == *name)?;
+        let range = self.captures.get(at)?;
+        head.path.raw().get(range.start as usize..range.end as usize).map(Path::decode)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! The Model Context Protocol over HTTP, revisions 2025-03-26 to 2026-07-28.
+//!
+//! A tool is an operation: `match: "mcp tools/call create_issue"`, with parameters from the call's
+//! `arguments`. Any other method is one by its name (`"mcp resources/read"`), with parameters from
+//! its `params`; `"mcp tools/call"` and `"mcp prompts/get"` stand for what is not listed by name; an
+//! answer to the server is `"mcp response"`. What the headers of 2026-07-28 say must be what the body
+//! says, since a server or a router may go by either.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::HeaderMap;
+use serde_json::Value;
+
+use crate::{
+    call::{Effect, Head},
+    intent::request::Media,
+};
+
+use super::{
+    Ask,
+    jsonrpc::{self, Body, Message},
+};
+
+/// From this revision on, each request names its method in a header and is one message.
+const NAMED: &str = "2026-07-28";
+
+const VERSION: &str = "mcp-protocol-version";
+const METHOD: &str = "mcp-method";
+const NAME: &str = "mcp-name";
+
+/// Where a message names its revision itself.
+const VERSION_META: &str = "io.modelcontextprotocol/protocolVersion";
+
+pub(super) fn read(head: &Head, media: &Media, body: &[u8]) -> Result<Vec<Ask>, String> {
+    let body = jsonrpc::read(media, body)?;
+    check_headers(&head.headers, &body)?;
+    body.into_messages().into_iter().map(ask).collect()
+}
+
+fn ask(message: Message) -> Result<Ask, String> {
+    let Message::Call { method, params } = message else {
+        return Ok(Ask { key: "mcp response".into(), general: None, arguments: Value::Null, inside: None, effect: Effect::Write });
+    };
+    if let Value::Object(members) = &params {
+        jsonrpc::exact(members, &["name", "arguments", "uri", "_meta"])?;
+    }
+    let general = match &*method {
+        "tools/call" => "mcp tools/call",
+        "prompts/get" => "mcp prompts/get",
+        _ => {
+            let verb = method.rsplit('/').next().unwrap_or(&method);
+            let reads = matches!(verb, "list" | "read" | "get" | "ping" | "discover" | "complete");
+            let effect = if reads { Effect::Read } else { Effect::Write };
+            return Ok(Ask { key: format!("mcp {method}"), general: None, arguments: params, inside: None, effect });
+        }
+    };
+    let Some(name) = params.get("name").and_then(Value::as_str).filter(|n| !n.is_empty()) else {
+        return Err(format!("`{method}` without the `name` of what is called"));
+    };
+    if !matches!(params.get("arguments"), None | Some(Value::Null | Value::Object(_))) {
+        return Err(format!("the `arguments` of `{method}` are not an object"));
+    }
+    let effect = if method == "prompts/get" { Effect::Read } else { Effect::Write };
+    Ok(Ask { key: format!("{general} {name}"), general: Some(general), arguments: params, inside: Some("arguments"), effect })
+}
+
+/// What is named outside the body must be what is in it.
+fn check_headers(headers: &HeaderMap, body: &Body) -> Result<(), String> {
+    let (version, method, name) = (field(headers, VERSION)?, field(headers, METHOD)?, field(headers, NAME)?);
+    let named = |version: &str| version.len() == NAMED.len() && version >= NAMED;
+    let message = match body {
+        Body::One(message) => message,
+        Body::Batch(_) if method.is_some() || name.is_some() || version.is_some_and(named) => {
+            return Err("a batch cannot be named in the headers `Mcp-Method` and `Mcp-Name`: send one message a request".into());
+        }
+        Body::Batch(_) => return Ok(()),
+    };
+    let Message::Call { method: own, params } = message else {
+        return if method.is_some() || name.is_some() {
+            Err("`Mcp-Method` names a call, and the body is an answer".into())
+        } else {
+            Ok(())
+        };
+    };
+    let meta = params.pointer(&format!("/_meta/{}", VERSION_META.replace('/', "~1"))).and_then(Value::as_str);
+    if let (Some(outside), Some(inside)) = (version, meta)
+        && outside != inside
+    {
+        return Err("`MCP-Protocol-Version` and the message's `_meta` name two revisions".into());
+    }
+    let own_name = match &**own {
+        "tools/call" | "prompts/get" => params.get("name"),
+        "resources/read" => params.get("uri"),
+        _ => None,
+    }
+    .and_then(Value::as_str);
+    if version.or(meta).is_some_and(named) && (method.is_none() || (own_name.is_some() && name.is_none())) {
+        return Err(format!("from revision {NAMED} on, `Mcp-Method` and `Mcp-Name` must name what the body asks for"));
+    }
+    if method.is_some_and(|m| m != own) {
+        return Err(format!("`Mcp-Method` is not the body's method, `{}`", short(own)));
+    }
+    match (name.map(decode).transpose()?, own_name) {
+        (Some(named), Some(own)) if named != own => Err(format!("`Mcp-Name` is not the name in the body, `{}`", short(own))),
+        (Some(_), None) if matches!(&**own, "tools/call" | "prompts/get" | "resources/read") => {
+            Err("`Mcp-Name` names what the body does not".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The one value of a field.
+fn field<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, String> {
+    let mut all = headers.get_all(name).iter();
+    let Some(value) = all.next() else { return Ok(None) };
+    if all.next().is_some() {
+        return Err(format!("the field `{name}` stands twice"));
+    }
+    value.to_str().map(Some).map_err(|_| format!("the field `{name}` is not ASCII text"))
+}
+
+/// `=?base64?…?=` wraps what cannot stand in a header.
+fn decode(value: &str) -> Result<String, String> {
+    let Some(inner) = value.strip_prefix("=?base64?").and_then(|v| v.strip_suffix("?=")) else { return Ok(value.to_owned()) };
+    let bytes = STANDARD.decode(inner).map_err(|_| "`Mcp-Name` is not base64 as it says".to_owned())?;
+    String::from_utf8(bytes).map_err(|_| "`Mcp-Name` is not UTF-8 once decoded".to_owned())
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(80).collect()
+}
