@@ -5,6 +5,7 @@
 //! much of the body must be read for that; [`Found::read`] makes the intents. What could be read in two ways is
 //! refused on the way, never guessed (law 2).
 
+mod aws;
 mod build;
 mod builtin;
 mod catalog;
@@ -14,6 +15,7 @@ pub mod import;
 mod json;
 mod lines;
 mod operation;
+mod pack;
 mod pattern;
 mod query;
 mod readers;

@@ -45,7 +45,7 @@ pub(super) fn parse(source: &Source<'_>, hosts: &[String], id: Option<&str>, pro
     all
 }
 
-fn parse_one(text: &str) -> Result<HostSpec, String> {
+pub(super) fn parse_one(text: &str) -> Result<HostSpec, String> {
     let mut labels = Vec::new();
     let mut names: Vec<Arc<str>> = Vec::new();
     for label in text.split('.') {

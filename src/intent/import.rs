@@ -3,10 +3,15 @@
 //! The output depends on nothing but the description and the overlay, names where it came from,
 //! and marks every effect or label that was guessed from a name.
 
+mod aws;
 mod derive;
+mod discovery;
+mod merge;
+mod names;
 mod openapi;
 mod overlay;
 mod resolve;
+mod tree;
 mod write;
 
 use crate::{
@@ -15,6 +20,7 @@ use crate::{
 };
 
 pub use overlay::Overlay;
+pub use tree::{Beside, Group, Tree, expand};
 
 /// The largest description that is read, in bytes.
 pub const MAX_DESCRIPTION: u64 = 64 << 20;
@@ -33,6 +39,8 @@ pub struct Source<'a> {
     /// The host, for a description that names none.
     pub host: Option<&'a str>,
     pub overlay: Option<&'a Overlay>,
+    /// What lies beside an AWS model.
+    pub beside: Option<&'a Beside>,
 }
 
 /// A catalog made from a description.
@@ -47,20 +55,34 @@ pub struct Imported {
 }
 
 /// A description as a catalog to be.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 struct Draft {
     provider: String,
     version: String,
     hosts: Vec<String>,
+    credential: Option<String>,
+    errors: Option<String>,
+    body_type: Option<String>,
+    /// Word and path.
+    readers: Vec<(String, String)>,
+    /// Ids that no request tells from another's, and that one.
+    was: Vec<(String, String)>,
     operations: Vec<DraftOperation>,
 }
 
-#[derive(Debug)]
+impl Draft {
+    fn new(provider: &str) -> Self {
+        Self { provider: provider.to_owned(), ..Self::default() }
+    }
+}
+
+#[derive(Debug, Clone)]
 struct DraftOperation {
     id: String,
-    method: String,
-    /// With `{name}` and `{+name}`, base path included.
-    path: String,
+    /// As the catalog writes them, base paths included.
+    matches: Vec<String>,
+    /// Matches whose bodies are never read.
+    streams: Vec<String>,
     effect: Effect,
     labels: Vec<Label>,
     uncertain: bool,
@@ -71,9 +93,37 @@ struct DraftOperation {
     follows: Vec<String>,
     /// Its own, when it is not served where the others are.
     hosts: Vec<String>,
+    /// Bodies may be tens of MiB.
+    llm: bool,
 }
 
-#[derive(Debug, PartialEq)]
+impl DraftOperation {
+    /// An operation that takes no parameters yet.
+    fn new(id: String, derived: derive::Derived) -> Self {
+        let derive::Derived { effect, labels, uncertain } = derived;
+        Self {
+            id,
+            matches: Vec::new(),
+            streams: Vec::new(),
+            effect,
+            labels,
+            uncertain,
+            query: Vec::new(),
+            body: DraftBody::Undeclared,
+            content: Vec::new(),
+            reserved: Vec::new(),
+            follows: Vec::new(),
+            hosts: Vec::new(),
+            llm: false,
+        }
+    }
+
+    fn all_matches(&self) -> impl Iterator<Item = &String> {
+        self.matches.iter().chain(&self.streams)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
 enum DraftBody {
     Undeclared,
     Stream,
@@ -81,20 +131,20 @@ enum DraftBody {
     Json(Vec<(String, String)>),
 }
 
-/// Makes a catalog from an OpenAPI 3 description, JSON or YAML.
+/// Makes a catalog from one description: OpenAPI 3 (JSON or YAML), a Google discovery document or an
+/// AWS service model, which is told from its content.
 ///
 /// # Errors
 /// What is wrong in the description, at its JSON pointer.
 pub fn import(source: Source<'_>) -> Result<Imported, Problem> {
-    if source.bytes.len() as u64 > MAX_DESCRIPTION {
-        return Err(Problem::new(format!("the description is larger than {} MiB", MAX_DESCRIPTION >> 20)).at(source.name, None));
-    }
-    let document = parse(source)?;
-    let mut draft = openapi::draft(&document, source.provider, source.host).map_err(|p| Problem { file: Some(source.name.into()), ..p })?;
+    let bytes = expand(source.name, source.bytes)?;
+    let document = parse(Source { bytes: &bytes, ..source })?;
+    let draft = draft(&document, source).map_err(|p| Problem { file: Some(source.name.into()), ..p })?;
+    // A description that is its own twin is settled as a group is.
+    let (mut draft, _) = merge::merge(vec![draft]);
     if let Some(overlay) = source.overlay {
         overlay.apply(&mut draft.operations)?;
     }
-    draft.operations.sort_by(|a, b| a.id.cmp(&b.id));
     let digest = ring::digest::digest(&ring::digest::SHA256, source.bytes);
     let text = write::catalog(&draft, source.name, digest.as_ref(), source.overlay);
     // What was written is read back before anyone relies on it.
@@ -103,9 +153,31 @@ pub fn import(source: Source<'_>) -> Result<Imported, Problem> {
     Ok(Imported { text, operations: draft.operations.len(), uncertain, provider: draft.provider })
 }
 
+/// Reads a description of whatever kind.
+fn draft(document: &serde_json::Value, source: Source<'_>) -> Result<Draft, Problem> {
+    if aws::is_model(document) {
+        let rules = match source.beside.and_then(|b| b.rules.as_ref()) {
+            Some((name, bytes)) => Some(parse(Source { name, bytes, ..source })?),
+            None => None,
+        };
+        let folder = source.beside.and_then(|b| b.folder.as_deref());
+        return aws::draft(aws::Model { model: document, rules: rules.as_ref(), folder, provider: source.provider });
+    }
+    if discovery::is_document(document) {
+        return discovery::draft(document, source.provider);
+    }
+    openapi::draft(document, source.provider, source.host)
+}
+
+/// The most values that a description may hold: what building it may cost.
+const MAX_VALUES: usize = 4_000_000;
+
 fn parse(source: Source<'_>) -> Result<serde_json::Value, Problem> {
     let fail = |line: usize, message: String| Problem::new(message).at(source.name, Some(line));
     let text = std::str::from_utf8(source.bytes).map_err(|_| Problem::new("the description is not UTF-8").at(source.name, None))?;
+    if let Some((at, _)) = memchr::memchr3_iter(b',', b'{', b'[', source.bytes).enumerate().nth(MAX_VALUES) {
+        return Err(Problem::new(format!("the description holds more than {at} values")).at(source.name, None));
+    }
     if text.trim_start().starts_with('{') {
         return serde_json::from_str(text).map_err(|e| fail(e.line(), format!("the description is not JSON: {e}")));
     }

@@ -6,6 +6,7 @@
 //! request must be allowed, and what a reader cannot read in one way is refused (law 2).
 
 mod a2a;
+mod aws;
 mod jsonrpc;
 mod mcp;
 
@@ -40,16 +41,18 @@ const MOST: usize = 64;
 pub(super) enum Kind {
     Mcp,
     A2a,
+    Aws,
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::Mcp, Self::A2a];
+    const ALL: [Self; 3] = [Self::Mcp, Self::A2a, Self::Aws];
 
     /// The word that names it in `readers`, and with which its keys begin.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Mcp => "mcp",
             Self::A2a => "a2a",
+            Self::Aws => "aws",
         }
     }
 
@@ -57,6 +60,7 @@ impl Kind {
     pub(super) fn methods(self) -> &'static [Method] {
         match self {
             Self::Mcp | Self::A2a => &[Method::POST],
+            Self::Aws => &[Method::POST, Method::GET],
         }
     }
 
@@ -64,14 +68,20 @@ impl Kind {
     fn form(self) -> Option<ErrorForm> {
         match self {
             Self::Mcp | Self::A2a => Some(ErrorForm::Jsonrpc),
+            Self::Aws => None,
         }
     }
 
     /// How much of the body it needs.
     fn need(self, _head: &Head) -> Need {
         match self {
-            Self::Mcp | Self::A2a => Need::Whole { limit: Class::Default },
+            Self::Mcp | Self::A2a | Self::Aws => Need::Whole { limit: Class::Default },
         }
+    }
+
+    /// The key of a request whose head names the operation alone: it is read as one found by path.
+    pub(super) fn key_of_head(self, head: &Head) -> Result<Option<String>, String> {
+        if self == Self::Aws { aws::target(head) } else { Ok(None) }
     }
 
     /// What a request asks for: at least one thing.
@@ -79,6 +89,7 @@ impl Kind {
         match self {
             Self::Mcp => mcp::read(head, media, body),
             Self::A2a => a2a::read(media, body),
+            Self::Aws => aws::read(head, media, body),
         }
     }
 
@@ -141,7 +152,7 @@ pub(super) fn mounts(source: &Source<'_>, problems: &mut Vec<Problem>) -> Vec<Mo
 /// A mounted reader, compiled.
 #[derive(Debug)]
 pub(super) struct Mount {
-    kind: Kind,
+    pub kind: Kind,
     /// The provider, in the reader's form of errors.
     pub provider: Arc<Provider>,
     /// For what no catalog lists.

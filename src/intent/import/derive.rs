@@ -117,6 +117,23 @@ fn labels(method: &str, words: &[&str]) -> Vec<Label> {
     labels
 }
 
+/// A match without its parameters' names.
+pub(super) fn shape(text: &str) -> String {
+    let mut shape = String::new();
+    let mut inside = false;
+    for c in text.chars() {
+        match c {
+            '{' => inside = true,
+            '}' => inside = false,
+            '+' if inside && shape.ends_with('{') => {}
+            _ if inside => continue,
+            _ => {}
+        }
+        shape.push(c);
+    }
+    shape
+}
+
 /// `v1`, `2026-07-01`: no name of a thing.
 fn is_version(segment: &str) -> bool {
     let digits = segment.strip_prefix('v').unwrap_or(segment);
@@ -124,7 +141,7 @@ fn is_version(segment: &str) -> bool {
 }
 
 /// `createUser_v2` → `create-user-v2`.
-fn kebab(text: &str) -> String {
+pub(super) fn kebab(text: &str) -> String {
     let mut out = String::new();
     let mut before = ' ';
     let mut chars = text.chars().peekable();

@@ -8,7 +8,7 @@ use crate::{intent::pattern::is_name, problem::Problem};
 
 use super::{
     Draft, DraftBody, DraftOperation, MAX_OPERATIONS,
-    derive::{self, Derived},
+    derive,
     resolve::{problem, properties, resolve, token},
 };
 
@@ -53,7 +53,7 @@ pub(super) fn draft(document: &Value, provider: Option<&str>, host: Option<&str>
     let mut hosts: Vec<String> = servers.iter().map(|s| s.host.clone()).collect();
     hosts.dedup();
     let version = document.pointer("/info/version").and_then(Value::as_str).unwrap_or("").to_owned();
-    Ok(Draft { provider, version, hosts, operations })
+    Ok(Draft { version, hosts, operations, ..Draft::new(&provider) })
 }
 
 /// Where operations are served.
@@ -97,20 +97,15 @@ impl Reader<'_> {
         let (body, content) = self.body(operation, pointer, &parameters)?;
         let path = template(path, base, &mut parameters, pointer)?;
         let (group, name) = derive::id(operation, method, &path);
-        let Derived { effect, labels, uncertain } = derive::effect(method, &group, &name);
+        let derived = derive::effect(method, &group, &name);
         Ok(DraftOperation {
-            id: format!("{}.{group}.{name}", self.provider),
-            method: method.to_ascii_uppercase(),
-            path,
-            effect,
-            labels,
-            uncertain,
+            matches: vec![format!("{} {path}", method.to_ascii_uppercase())],
             query: parameters.query,
             body,
             content,
             reserved: parameters.reserved,
-            follows: Vec::new(),
             hosts: own_hosts,
+            ..DraftOperation::new(format!("{}.{group}.{name}", self.provider), derived)
         })
     }
 
