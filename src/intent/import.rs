@@ -140,6 +140,9 @@ pub fn import(source: Source<'_>) -> Result<Imported, Problem> {
     let bytes = expand(source.name, source.bytes)?;
     let document = parse(Source { bytes: &bytes, ..source })?;
     let draft = draft(&document, source).map_err(|p| Problem { file: Some(source.name.into()), ..p })?;
+    if draft.operations.is_empty() {
+        return Err(Problem::new("the description has no operations").at(source.name, None));
+    }
     // A description that is its own twin is settled as a group is.
     let (mut draft, _) = merge::merge(vec![draft]);
     if let Some(overlay) = source.overlay {

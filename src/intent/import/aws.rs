@@ -70,7 +70,6 @@ pub(super) fn draft(source: Model<'_>) -> Result<Draft, Problem> {
 }
 
 struct Reader<'a> {
-    model: &'a Value,
     shapes: &'a Map<String, Value>,
     provider: String,
     service: String,
@@ -123,7 +122,6 @@ impl<'a> Reader<'a> {
             return Err(problem("/metadata/serviceId", "the model does not say which service it is of"));
         }
         Ok(Self {
-            model,
             shapes,
             provider: source.provider.unwrap_or(PROVIDER).to_owned(),
             service,
@@ -250,7 +248,15 @@ impl<'a> Reader<'a> {
     /// Hosts of an operation whose model puts something before them: `data.`, `{AccountId}.`.
     fn own_hosts(&self, operation: &Value) -> Vec<String> {
         let Some(prefix) = operation.pointer("/endpoint/hostPrefix").and_then(Value::as_str) else { return Vec::new() };
-        self.hosts.iter().map(|h| format!("{prefix}{h}")).filter(|h| !h.contains("}{")).collect()
+        // The rules of some services put the account there themselves.
+        let prefixed = |h: &String| if prefix.starts_with('{') && h.starts_with('{') { h.clone() } else { format!("{prefix}{h}") };
+        let mut own: Vec<String> = Vec::new();
+        for host in self.hosts.iter().map(prefixed).filter(|h| !h.contains("}{")) {
+            if !own.iter().any(|o| derive::shape(o) == derive::shape(&host)) {
+                own.push(host);
+            }
+        }
+        own
     }
 }
 

@@ -43,9 +43,6 @@ pub(super) fn draft(document: &Value, provider: Option<&str>) -> Result<Draft, P
     let reader = Reader { document, provider: &provider, group: &group, name: text("name"), hosts: &hosts, base: base(document) };
     let mut methods = Vec::new();
     methods_of(document, String::new(), &mut methods, 0)?;
-    if methods.is_empty() {
-        return Err(problem("/resources", "the document has no methods"));
-    }
     let ids = reader.ids(&methods);
     let operations = methods.iter().zip(ids).map(|((pointer, _, m), id)| reader.method(id, m, pointer)).collect::<Result<_, _>>()?;
     Ok(Draft {

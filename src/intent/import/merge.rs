@@ -168,7 +168,7 @@ fn settle(whole: &mut Draft) -> Twins {
             match keys.iter().find_map(|k| taken.get(k)).copied() {
                 Some(other) if other == i => lost.push((text.clone(), None)),
                 Some(other) => lost.push((text.clone(), Some(other))),
-                None => keys.into_iter().for_each(|k| drop(taken.insert(k, i))),
+                None => taken.extend(keys.into_iter().map(|k| (k, i))),
             }
         }
         let Some(operation) = whole.operations.get_mut(i) else { continue };

@@ -147,7 +147,8 @@ fn one(root: &Path, path: &Path, provider: Option<&str>) -> Result<Option<Draft>
     if !known {
         return Ok(None);
     }
-    draft(&document, source).map(Some).map_err(|p| Problem { file: Some(shown.into()), ..p })
+    // Google describes an API or two without methods.
+    draft(&document, source).map(|d| Some(d).filter(|d| !d.operations.is_empty())).map_err(|p| Problem { file: Some(shown.into()), ..p })
 }
 
 fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Problem> {

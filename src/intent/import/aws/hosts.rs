@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::intent::{aws, pattern::is_name};
+use crate::intent::{aws, import::derive::shape, pattern::is_name};
 
 /// Every host that the rules can give, as a catalog writes them; `prefix` stands without rules.
 pub(super) fn of(rules: Option<&Value>, model: &Value) -> Vec<String> {
@@ -18,8 +18,15 @@ pub(super) fn of(rules: Option<&Value>, model: &Value) -> Vec<String> {
     if let Some(global) = text("globalEndpoint") {
         hosts.push(global.to_owned());
     }
+    // Rules call one label by several names.
     hosts.sort();
-    hosts.dedup();
+    let mut seen = Vec::new();
+    hosts.retain(|h| {
+        let shape = shape(h);
+        let new = !seen.contains(&shape);
+        seen.push(shape);
+        new
+    });
     hosts
 }
 
@@ -75,7 +82,9 @@ fn host(url: &str) -> Option<String> {
             plain.push('x');
             plain.push_str(&names.len().to_string());
             plain.push_str("zz");
-            names.push(last.to_owned());
+            // Rules spell the account in several ways.
+            let (first, rest) = last.split_at(1);
+            names.push(format!("{}{rest}", first.to_ascii_uppercase()));
         } else {
             return None;
         }
