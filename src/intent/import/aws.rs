@@ -124,11 +124,11 @@ impl<'a> Reader<'a> {
         Ok(Self {
             shapes,
             provider: source.provider.unwrap_or(PROVIDER).to_owned(),
-            service,
             version: text("apiVersion").unwrap_or("").to_owned(),
             protocols,
             target: text("targetPrefix"),
-            hosts: hosts::of(source.rules, model),
+            hosts: if service == "s3" { s3::hosts() } else { hosts::of(source.rules, model) },
+            service,
         })
     }
 

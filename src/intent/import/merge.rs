@@ -19,7 +19,9 @@ pub(super) fn group(drafts: Vec<Draft>) -> Vec<Vec<Draft>> {
     let mut owner: HashMap<String, usize> = HashMap::new();
     let mut groups: Vec<Vec<Draft>> = Vec::new();
     for draft in drafts {
-        let hosts: Vec<String> = draft.hosts.iter().chain(draft.operations.iter().flat_map(|o| &o.hosts)).map(|h| shape(h)).collect();
+        let hosts = draft.hosts.iter().chain(draft.operations.iter().flat_map(|o| &o.hosts));
+        let own = draft.operations.iter().flat_map(DraftOperation::all_matches).filter_map(|m| own_host(m));
+        let hosts: Vec<String> = hosts.map(String::as_str).chain(own).map(shape).collect();
         let mut into: Vec<usize> = hosts.iter().filter_map(|h| owner.get(h).copied()).collect();
         into.sort_unstable();
         into.dedup();
@@ -156,7 +158,7 @@ fn settle(whole: &mut Draft) -> Twins {
         let hosts = if operation.hosts.is_empty() { &common } else { &operation.hosts };
         let keys = |text: &str| -> Vec<(String, String)> {
             let key = shape(text);
-            match text.split_once(' ').and_then(|(_, t)| t.split_once('/')).map(|(h, _)| h).filter(|h| !h.is_empty() && !text.starts_with("aws ")) {
+            match own_host(text) {
                 Some(own) => vec![(shape(own), key)],
                 None => hosts.iter().map(|h| (shape(h), key.clone())).collect(),
             }
@@ -205,6 +207,13 @@ fn settle(whole: &mut Draft) -> Twins {
     }
     whole.operations.retain(|o| o.all_matches().next().is_some());
     twins
+}
+
+/// The host that a match names itself.
+fn own_host(text: &str) -> Option<&str> {
+    let (method, target) = text.split_once(' ')?;
+    let host = target.split_once('/')?.0;
+    (!host.is_empty() && method.starts_with(|c: char| c.is_ascii_uppercase())).then_some(host)
 }
 
 /// How much an effect can do.

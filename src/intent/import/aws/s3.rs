@@ -20,13 +20,18 @@ const BUCKETS: [&str; 5] = [
 const DIRECTORIES: &str = "s3express-control.{region}.amazonaws.com";
 const LAMBDA: &str = "{RequestRoute}.s3-object-lambda.{region}.amazonaws.com";
 
+/// The hosts of all operations but two.
+pub(super) fn hosts() -> Vec<String> {
+    PLAIN.map(str::to_owned).into()
+}
+
 /// Gives every operation its hosts, and a match for each place where its bucket may stand.
 pub(super) fn places(all: &mut [Made<'_>]) {
     for operation in all.iter_mut().map(|m| &mut m.operation) {
         operation.hosts = match operation.id.rsplit('.').next() {
             Some("list-directory-buckets") => vec![DIRECTORIES.to_owned()],
             Some("write-get-object-response") => vec![LAMBDA.to_owned()],
-            _ => PLAIN.map(str::to_owned).into(),
+            _ => Vec::new(),
         };
         // A session of a directory bucket is a credential, though it is got with GET.
         if operation.id.ends_with(".create-session") && !operation.labels.contains(&Label::MintsCredential) {
