@@ -24,6 +24,9 @@ const ENDINGS: [&str; 14] = [
     "api.cloud-aws.adc-e.uk",
 ];
 
+/// Where hosts of one customer's are; no other ending stands for it.
+const OWN: &str = "on.aws";
+
 /// The ending that catalogs write.
 pub(super) const ENDING: &str = "amazonaws.com";
 
@@ -72,6 +75,8 @@ impl<'h> Form<'h> {
             self.values.pop();
         }
         let plain = label.strip_suffix("-fips").or_else(|| label.strip_prefix("fips-")).unwrap_or(label);
+        // Timestream tells its clients which of its cells to call.
+        let plain = plain.rsplit_once("-cell").filter(|(_, n)| n.parse::<u8>().is_ok()).map_or(plain, |(p, _)| p);
         self.labels.push((!region).then_some(plain));
         self.values.push(label);
     }
@@ -101,8 +106,8 @@ impl<'h> Form<'h> {
 pub(super) const MOST_WILD: usize = 2;
 
 fn split(host: &str) -> Option<(&str, &'static str)> {
-    if let Some(rest) = before(host, REGIONAL) {
-        return Some((rest, REGIONAL));
+    if let Some(own) = [REGIONAL, OWN].into_iter().find_map(|e| Some((before(host, e)?, e))) {
+        return Some(own);
     }
     ENDINGS.iter().find_map(|e| before(host, e)).map(|rest| (rest, ENDING))
 }
@@ -113,7 +118,7 @@ fn before<'h>(host: &'h str, ending: &str) -> Option<&'h str> {
 
 /// Whether a host as a catalog writes it is of this kind.
 pub(super) fn is_formed(text: &str) -> bool {
-    before(text, ENDING).is_some() || before(text, REGIONAL).is_some()
+    [ENDING, REGIONAL, OWN].iter().any(|e| before(text, e).is_some())
 }
 
 /// `us-east-1`, `us-gov-west-1`, `eusc-de-east-1`: no name of a service looks so.

@@ -80,21 +80,21 @@ struct Reader<'a> {
 }
 
 /// An operation, and what a request for it cannot do without.
-struct Made<'a> {
+struct Made {
     operation: DraftOperation,
-    query: Vec<&'a str>,
-    headers: Vec<&'a str>,
+    query: Vec<String>,
+    headers: Vec<String>,
 }
 
 /// The members of an operation's input, by where they are sent.
 #[derive(Default)]
 struct Members<'a> {
     /// Name in the path → whether it is greedy is told by the path.
-    path: Vec<&'a str>,
+    path: Vec<String>,
     /// Name in the query, whether a list, whether required.
-    query: Vec<(&'a str, bool, bool)>,
-    headers: Vec<&'a str>,
-    body: Vec<(&'a str, &'a Value)>,
+    query: Vec<(String, bool, bool)>,
+    headers: Vec<String>,
+    body: Vec<(String, &'a Value)>,
     /// The body is this member alone.
     payload: Option<&'a Value>,
     /// Some value of the body is bytes, which may be many.
@@ -132,7 +132,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn operation(&self, name: &str, operation: &'a Value) -> Result<Made<'a>, Problem> {
+    fn operation(&self, name: &str, operation: &'a Value) -> Result<Made, Problem> {
         let pointer = format!("/operations/{name}");
         let http = operation.get("http");
         let method = http.and_then(|h| h.get("method")).and_then(Value::as_str).unwrap_or("POST");
@@ -154,7 +154,7 @@ impl<'a> Reader<'a> {
             made.reserved = reserved;
             for (wire, list, required) in &members.query {
                 made.query.push(taken.query(wire, *list));
-                query.extend(required.then_some(*wire));
+                query.extend(required.then(|| wire.clone()));
             }
             headers = members.headers.clone();
         }
@@ -182,11 +182,11 @@ impl<'a> Reader<'a> {
             return DraftBody::Stream;
         }
         let inner;
-        let members: &[(&str, &Value)] = match members.payload {
+        let members: &[(String, &Value)] = match members.payload {
             // A structure's members stand at the top of the body; bytes and text are the body.
             Some(payload) => match self.structure(payload) {
                 Some(shape) => {
-                    inner = shape.iter().map(|(n, m)| (wire(n, m), m)).collect::<Vec<_>>();
+                    inner = shape.iter().map(|(n, m)| (wire(n, m).to_owned(), m)).collect::<Vec<_>>();
                     &inner
                 }
                 None => return DraftBody::Stream,
@@ -210,7 +210,7 @@ impl<'a> Reader<'a> {
             shape.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
         let payload = shape.get("payload").and_then(Value::as_str);
         for (name, member) in shape.get("members").and_then(Value::as_object).into_iter().flatten() {
-            let sent = wire(name, member);
+            let sent = if rest { wire(name, member).to_owned() } else { self.field(name, member) };
             let needed = required.contains(&name.as_str());
             match member.get("location").and_then(Value::as_str).filter(|_| rest) {
                 Some("uri") => found.path.push(sent),
@@ -231,6 +231,21 @@ impl<'a> Reader<'a> {
         Ok(found)
     }
 
+    /// What a member is called in a JSON body, or in a form of query or ec2, whose lists may be called otherwise.
+    fn field(&self, name: &str, member: &'a Value) -> String {
+        let text = |value: &'a Value, key: &str| value.get(key).and_then(Value::as_str);
+        if self.protocols.contains(&"ec2") {
+            let name_of = name;
+            return text(member, "queryName").map(str::to_owned).unwrap_or_else(|| {
+                let (first, rest) = wire(name_of, member).split_at_checked(1).unwrap_or(("", ""));
+                format!("{}{rest}", first.to_ascii_uppercase())
+            });
+        }
+        let list = self.shape(member).filter(|s| s.get("flattened").and_then(Value::as_bool) == Some(true)).and_then(|s| s.get("member"));
+        let inner = list.filter(|_| self.protocols.contains(&"query")).and_then(|m| text(m, "locationName"));
+        inner.unwrap_or_else(|| wire(name, member)).to_owned()
+    }
+
     fn shape(&self, member: &'a Value) -> Option<&'a Value> {
         self.shapes.get(member.get("shape").and_then(Value::as_str)?)
     }
@@ -249,7 +264,7 @@ impl<'a> Reader<'a> {
     fn own_hosts(&self, operation: &Value) -> Vec<String> {
         let Some(prefix) = operation.pointer("/endpoint/hostPrefix").and_then(Value::as_str) else { return Vec::new() };
         // The rules of some services put the account there themselves.
-        let prefixed = |h: &String| if prefix.starts_with('{') && h.starts_with('{') { h.clone() } else { format!("{prefix}{h}") };
+        let prefixed = |h: &String| if prefix.starts_with('{') && h.starts_with('{') && !h.starts_with("{region}") { h.clone() } else { format!("{prefix}{h}") };
         let mut own: Vec<String> = Vec::new();
         for host in self.hosts.iter().map(prefixed).filter(|h| !h.contains("}{")) {
             if !own.iter().any(|o| derive::shape(o) == derive::shape(&host)) {
@@ -297,7 +312,7 @@ fn template(uri: &str, taken: &mut Taken, pointer: &str) -> Result<(String, Vec<
 }
 
 /// Tells operations of one path apart by what each requires: the query, then header fields.
-fn distinguish(mut made: Vec<Made<'_>>) -> Vec<Made<'_>> {
+fn distinguish(mut made: Vec<Made>) -> Vec<Made> {
     for round in 0..2 {
         let mut groups: BTreeMap<(String, Vec<String>), Vec<usize>> = BTreeMap::new();
         for (i, one) in made.iter().enumerate() {
@@ -306,8 +321,8 @@ fn distinguish(mut made: Vec<Made<'_>>) -> Vec<Made<'_>> {
         }
         for all in groups.into_values().filter(|all| all.len() > 1) {
             let needs = |i: usize| if round == 0 { made[i].query.clone() } else { made[i].headers.clone() };
-            let common: Vec<&str> = needs(all[0]).into_iter().filter(|n| all.iter().all(|i| needs(*i).contains(n))).collect();
-            let own: Vec<(usize, Vec<&str>)> =
+            let common: Vec<String> = needs(all[0]).into_iter().filter(|n| all.iter().all(|i| needs(*i).contains(n))).collect();
+            let own: Vec<(usize, Vec<String>)> =
                 all.iter().map(|i| (*i, needs(*i).into_iter().filter(|n| !common.contains(n)).collect())).collect();
             for (i, names) in own {
                 let Some(text) = made[i].operation.matches.first_mut() else { continue };
@@ -316,7 +331,7 @@ fn distinguish(mut made: Vec<Made<'_>>) -> Vec<Made<'_>> {
                         0 => text.push(if text.contains('?') { '&' } else { '?' }),
                         _ => text.push_str(if text.contains(" with ") { "," } else { " with " }),
                     }
-                    text.push_str(&if round == 0 { name.to_owned() } else { name.to_ascii_lowercase() });
+                    text.push_str(&if round == 0 { name.clone() } else { name.to_ascii_lowercase() });
                 }
             }
         }

@@ -15,6 +15,10 @@ pub(super) fn of(rules: Option<&Value>, model: &Value) -> Vec<String> {
     if let Some(prefix) = text("endpointPrefix").filter(|_| hosts.is_empty()) {
         hosts.push(format!("{prefix}.{{region}}.{}", aws::ENDING));
     }
+    if text("endpointPrefix") == Some("machinelearning") {
+        // A model's own endpoint, which its description gives.
+        hosts.push(format!("realtime.machinelearning.{{region}}.{}", aws::ENDING));
+    }
     if let Some(global) = text("globalEndpoint") {
         hosts.push(global.to_owned());
     }

@@ -26,7 +26,7 @@ pub(super) fn hosts() -> Vec<String> {
 }
 
 /// Gives every operation its hosts, and a match for each place where its bucket may stand.
-pub(super) fn places(all: &mut [Made<'_>]) {
+pub(super) fn places(all: &mut [Made]) {
     for operation in all.iter_mut().map(|m| &mut m.operation) {
         operation.hosts = match operation.id.rsplit('.').next() {
             Some("list-directory-buckets") => vec![DIRECTORIES.to_owned()],
