@@ -24,8 +24,8 @@ const ENDINGS: [&str; 14] = [
     "api.cloud-aws.adc-e.uk",
 ];
 
-/// Where hosts of one customer's are; no other ending stands for it.
-const OWN: &str = "on.aws";
+/// Endings that no other stands for: customers' own hosts, and signing in.
+const OWN: [&str; 3] = ["on.aws", "aws.amazon.com", "signin.aws"];
 
 /// The ending that catalogs write.
 pub(super) const ENDING: &str = "amazonaws.com";
@@ -106,7 +106,7 @@ impl<'h> Form<'h> {
 pub(super) const MOST_WILD: usize = 2;
 
 fn split(host: &str) -> Option<(&str, &'static str)> {
-    if let Some(own) = [REGIONAL, OWN].into_iter().find_map(|e| Some((before(host, e)?, e))) {
+    if let Some(own) = [REGIONAL].into_iter().chain(OWN).find_map(|e| Some((before(host, e)?, e))) {
         return Some(own);
     }
     ENDINGS.iter().find_map(|e| before(host, e)).map(|rest| (rest, ENDING))
@@ -118,7 +118,7 @@ fn before<'h>(host: &'h str, ending: &str) -> Option<&'h str> {
 
 /// Whether a host as a catalog writes it is of this kind.
 pub(super) fn is_formed(text: &str) -> bool {
-    [ENDING, REGIONAL, OWN].iter().any(|e| before(text, e).is_some())
+    [ENDING, REGIONAL].iter().chain(&OWN).any(|e| before(text, e).is_some())
 }
 
 /// `us-east-1`, `us-gov-west-1`, `eusc-de-east-1`: no name of a service looks so.

@@ -1,6 +1,6 @@
 """Requests of AWS operations from botocore's own serialisers, one JSON object a line.
 
-    aws.py OUT.jsonl [SAMPLE]
+    aws_requests.py OUT.jsonl [SAMPLE]
 
 Every operation of every service in botocore's data is called with made-up parameters; the request is
 taken just before it would be sent, and nothing is sent. SAMPLE takes every SAMPLEth service.
