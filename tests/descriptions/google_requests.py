@@ -43,7 +43,8 @@ def fitting(pattern, name):
     for text in ("v1", "a", "1", "v1x", "a1b2c3d4", "2024-01-01", "en", "12345", "AA", "0" * 16, "true"):
         if re.fullmatch(pattern, text):
             return text
-    made = re.sub(r"\[[^\]]*0-9[^\]]*\](\{[^}]*\}|[+*])?", "7", out)
+    made = re.sub(r"\\S(\{[^}]*\})?", "v1x", out)
+    made = re.sub(r"\[[^\]]*0-9[^\]]*\](\{[^}]*\}|[+*])?", "7", made)
     made = re.sub(r"\[[^\]]*a-z[^\]]*\](\{[^}]*\}|[+*])?", "a", made)
     return made if re.fullmatch(pattern, made) else None
 

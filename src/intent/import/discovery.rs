@@ -150,6 +150,13 @@ impl Reader<'_> {
         for (wire, parameter) in parameters.iter().filter(|(_, p)| p.get("location").and_then(Value::as_str) == Some("query")) {
             made.query.push(taken.query(wire, parameter.get("repeated").and_then(Value::as_bool) == Some(true)));
         }
+        // Parameters of every method count where the body has one of the same name.
+        let fields = self.properties(method);
+        for wire in self.document.get("parameters").and_then(Value::as_object).into_iter().flat_map(Map::keys) {
+            if fields.is_some_and(|f| f.keys().any(|k| k.eq_ignore_ascii_case(wire))) && !parameters.contains_key(wire) {
+                made.query.push(taken.query(wire, false));
+            }
+        }
         let names = template.names();
         for (_, protocol) in method.pointer("/mediaUpload/protocols").and_then(Value::as_object).into_iter().flatten() {
             let Some(path) = protocol.get("path").and_then(Value::as_str) else { continue };
@@ -163,15 +170,19 @@ impl Reader<'_> {
         Ok(made)
     }
 
+    fn schema(&self, method: &Value) -> Option<&Value> {
+        self.document.get("schemas")?.get(method.pointer("/request/$ref")?.as_str()?)
+    }
+
+    /// The members of a method's body; None where anything may stand in it (`HttpBody`).
+    fn properties(&self, method: &Value) -> Option<&Map<String, Value>> {
+        self.schema(method)?.get("properties")?.as_object()
+    }
+
     fn body(&self, method: &Value, made: &mut DraftOperation, taken: &mut Taken) {
-        let Some(name) = method.pointer("/request/$ref").and_then(Value::as_str) else { return };
-        let schema = self.document.get("schemas").and_then(|s| s.get(name));
-        let Some(properties) = schema.and_then(|s| s.get("properties")).and_then(Value::as_object) else {
-            // Anything may stand in it (`HttpBody`, `additionalProperties`).
-            return;
-        };
+        let Some(properties) = self.properties(method) else { return };
         let mut budget = 200;
-        made.llm = schema.is_some_and(|s| self.has_bytes(s, 0, &mut budget));
+        made.llm = self.schema(method).is_some_and(|s| self.has_bytes(s, 0, &mut budget));
         made.body = DraftBody::Json(properties.keys().map(|k| (taken.clean(k, "body"), format!("/{}", token(k)))).collect());
     }
 
