@@ -104,7 +104,7 @@ fn broker() -> Broker {
 }
 
 fn operation() -> Operation {
-    let provider = Arc::new(Provider { id: "github".into(), credential: Some("github".into()), errors: ErrorForm::Github });
+    let provider = Arc::new(Provider { id: "github".into(), credential: Some("github".into()), errors: ErrorForm::Github, basic: None });
     Operation {
         id: "github.issues.create".into(),
         group: "issues".into(),

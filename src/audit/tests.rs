@@ -57,7 +57,7 @@ fn body(record: &DecisionRecord<'_>) -> Value {
 }
 
 fn intent(params: Params) -> Intent {
-    let provider = Arc::new(Provider { id: "p".into(), credential: None, errors: Default::default() });
+    let provider = Arc::new(Provider { id: "p".into(), credential: None, errors: Default::default(), basic: None });
     let operation = Operation {
         id: "p.g.n".into(),
         group: "g".into(),

@@ -136,7 +136,7 @@ pub(crate) fn grant(line: usize, intents: &[&str], effects: &[Effect], constrain
 pub(crate) fn intent(id: &str, effect: Effect, labels: &[Label], params: &[(&str, &str)]) -> Intent {
     let mut words = id.splitn(3, '.');
     let mut word = || words.next().unwrap_or_default();
-    let provider = Arc::new(Provider { id: word().into(), credential: None, errors: Default::default() });
+    let provider = Arc::new(Provider { id: word().into(), credential: None, errors: Default::default(), basic: None });
     let operation = Operation {
         id: id.into(),
         group: word().into(),

@@ -89,6 +89,9 @@ pub struct Provider {
     /// The credential its operations take unless a grant or workflow names another.
     pub credential: Option<Arc<str>>,
     pub errors: ErrorForm,
+    /// Where it takes a token by HTTP's basic authentication alone (git over HTTPS): the user beside
+    /// whom a bearer credential is its password.
+    pub basic: Option<Arc<str>>,
 }
 
 /// What a catalog lists: one thing that an API can be asked to do.

@@ -56,7 +56,8 @@ impl Path {
         if let Some(query) = whole.query()
             && (query.contains('%') || !query.is_ascii())
         {
-            check_text(query)?;
+            // A query may hold a text of several lines, such as a GraphQL document.
+            check_text(query, true)?;
         }
         Ok(Self { whole, encoded_slash })
     }
@@ -122,7 +123,7 @@ fn check_escapes(path: &str) -> Result<bool, PathError> {
     if path.contains(';') || path.contains('\\') {
         return Err(if path.contains("..;") || path.contains(".;") { PathError::DotSegment } else { PathError::Delimiter });
     }
-    check_text(path)?;
+    check_text(path, false)?;
     let mut slash = false;
     for at in memchr::memchr_iter(b'%', path.as_bytes()) {
         match path.as_bytes().get(at + 1..at + 3) {
@@ -134,13 +135,16 @@ fn check_escapes(path: &str) -> Result<bool, PathError> {
     Ok(slash)
 }
 
-fn check_text(text: &str) -> Result<(), PathError> {
+fn check_text(text: &str, lines: bool) -> Result<(), PathError> {
     for at in memchr::memchr_iter(b'%', text.as_bytes()) {
         let Some(digits) = text.as_bytes().get(at + 1..at + 3) else { return Err(PathError::BadEscape) };
         if !digits.iter().all(u8::is_ascii_hexdigit) {
             return Err(PathError::BadEscape);
         }
         // C0 controls and DEL, however they are spelt.
+        if lines && matches!(digits, b"09" | [b'0', b'a' | b'A' | b'd' | b'D']) {
+            continue;
+        }
         if matches!(digits, [b'0' | b'1', _] | [b'7', b'f' | b'F']) {
             return Err(PathError::BadText);
         }
@@ -171,7 +175,16 @@ mod tests {
 
     #[test]
     fn plain_paths_keep_their_bytes() {
-        for text in ["/", "/repos/acme/web", "/repos/acme/web/", "/a/%7Euser?x=%20y", "/@scope%2Fname", "/a/...", "/.well-known/x"] {
+        for text in [
+            "/",
+            "/repos/acme/web",
+            "/repos/acme/web/",
+            "/a/%7Euser?x=%20y",
+            "/@scope%2Fname",
+            "/a/...",
+            "/.well-known/x",
+            "/a?x=%0A%0d%09",
+        ] {
             let path = parse(text).unwrap();
             assert_eq!(path.whole().as_str(), text);
         }
@@ -194,6 +207,8 @@ mod tests {
             ("/a%00", PathError::BadText),
             ("/a%c0%ae", PathError::BadText),
             ("/a?x=%ff", PathError::BadText),
+            ("/a?x=%00", PathError::BadText),
+            ("/a%0a?x=%0A%0d%09", PathError::BadText),
         ] {
             assert_eq!(parse(text).unwrap_err(), want, "{text}");
         }

@@ -1,5 +1,6 @@
 use std::{sync::Arc, time::Instant};
 
+use bytes::Bytes;
 use http::Request;
 use hyper::body::{Body as _, Incoming};
 
@@ -74,7 +75,8 @@ impl House {
 
     /// What is asked for; reads the body where the operation is judged by it.
     pub(super) async fn understand(&self, rules: &Rules, identified: Identified, body: Incoming) -> Step<Understood> {
-        match self.reading(rules, &identified, body).await {
+        let mut seen = Bytes::new();
+        match self.reading(rules, &identified, body, &mut seen).await {
             Ok((reading, body)) => {
                 let understood = identified.understood(reading.intents, reading.provider, body);
                 match refuse_upgrade(&understood) {
@@ -82,11 +84,18 @@ impl House {
                     Some(refusal) => Err(self.turn_known(rules, At::Understood(understood, None), refusal).await),
                 }
             }
-            Err(refusal) => Err(self.turn_known(rules, At::Identified(identified), refusal).await),
+            Err(refusal) => Err(self.turn_unread(rules, At::Identified(identified), refusal, seen).await),
         }
     }
 
-    async fn reading(&self, rules: &Rules, identified: &Identified, body: Incoming) -> Result<(crate::intent::Reading, Body), Refusal> {
+    /// Reads what is asked for; `seen` is left with the body, when it was read whole.
+    async fn reading(
+        &self,
+        rules: &Rules,
+        identified: &Identified,
+        body: Incoming,
+        seen: &mut Bytes,
+    ) -> Result<(crate::intent::Reading, Body), Refusal> {
         let head = identified.head();
         let found = rules.catalog.find(head)?;
         let limits = &rules.config.limits;
@@ -103,6 +112,7 @@ impl House {
             Need::Whole { limit: Class::Llm } => limits.body_llm,
         };
         let read = read::whole(body, &head.headers, limit, self.bodies(), rules.config.timeouts.idle).await?;
+        seen.clone_from(&read.bytes);
         let reading = found.read(head, Some(&read.bytes))?;
         Ok((reading, Body::whole(read.bytes, read.place)))
     }

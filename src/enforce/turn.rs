@@ -1,5 +1,6 @@
 use std::{pin::Pin, sync::Arc};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, header};
 use smallvec::SmallVec;
 
@@ -45,6 +46,8 @@ pub(super) struct Brief {
     host: Option<Host>,
     /// The listener that was asked without a task, which a 407 answers.
     no_task_at: Option<Listener>,
+    /// The body, where a refusal names the request that it answers.
+    body: Option<Bytes>,
 }
 
 /// What of the request decides how a refusal is worded. Kept apart, since the request goes on.
@@ -55,6 +58,9 @@ pub(super) struct Asked {
     method: Method,
     fields: SmallVec<[(HeaderName, HeaderValue); 4]>,
 }
+
+/// The largest body that is looked at for a refusal, in bytes.
+const SMALL: usize = 64 << 10;
 
 /// The fields that a form of refusal looks at.
 const WORDING: [HeaderName; 4] = [header::ACCEPT, header::CONTENT_TYPE, header::USER_AGENT, HeaderName::from_static("x-amz-target")];
@@ -80,12 +86,26 @@ impl Brief {
             provider: understood.provider().cloned(),
             host: Some(understood.to().host.clone()),
             no_task_at: None,
+            body: understood.provider().zip(understood.body().bytes()).and_then(|(provider, body)| match provider.errors {
+                // A push that was read to its end can be answered in git's own protocol.
+                ErrorForm::Git => Some(Bytes::new()),
+                _ => answered(provider, body),
+            }),
         }
     }
 
     /// The id of the provider that was asked, for the metrics.
     pub(super) fn provider(&self) -> Option<&Arc<str>> {
         self.operations.first().map(|o| &o.provider.id)
+    }
+}
+
+/// What of a body a refusal in the provider's form looks at. Only a small one, since it is kept as long
+/// as the answer lasts.
+fn answered(provider: &Provider, body: &Bytes) -> Option<Bytes> {
+    match provider.errors {
+        ErrorForm::Jsonrpc if body.len() <= SMALL => Some(body.clone()),
+        _ => None,
     }
 }
 
@@ -177,6 +197,13 @@ impl House {
         Box::pin(self.turn_early(rules, door, at, refusal))
     }
 
+    /// Turns away a call whose body, as far as it was read, has no one reading.
+    pub(super) async fn turn_unread(&self, rules: &Rules, at: At, refusal: Refusal, seen: Bytes) -> Box<Turned> {
+        let mut turned = self.turn_known(rules, at, refusal).await;
+        turned.brief.body = turned.brief.provider.as_ref().and_then(|provider| answered(provider, &seen));
+        turned
+    }
+
     /// Turns away a call whose caller is known.
     pub(super) fn turn_known<'a>(&'a self, rules: &'a Rules, at: At, refusal: Refusal) -> Turning<'a> {
         Box::pin(self.turn_late(rules, at, refusal))
@@ -257,6 +284,7 @@ impl House {
             version: asked.version,
             host: brief.host.as_ref(),
             headers: Some(&headers),
+            body: brief.body.as_deref(),
             ..Context::new(account.outcome.id)
         };
         if let Some(caller) = &brief.caller {

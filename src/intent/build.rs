@@ -295,7 +295,12 @@ fn head(id: &str, sources: &[&Source<'_>], problems: &mut Vec<Problem>) -> Optio
     }
     let credential = agreed(sources, "credential", |s| s.spec.credential.as_deref(), problems);
     let errors = agreed(sources, "errors", |s| s.spec.errors, problems).unwrap_or_default();
-    Some(Arc::new(Provider { id: Arc::from(id), credential: credential.map(Arc::from), errors }))
+    let basic = agreed(sources, "basic", |s| s.spec.basic.as_deref(), problems);
+    if basic.is_some_and(|user| user.is_empty() || user.contains(':') || user.chars().any(|c| !c.is_ascii_graphic())) {
+        let message = "`basic` is the user of HTTP's basic authentication: visible ASCII without `:`";
+        problems.push(Problem::new(message).at(&first.file, line(first, "basic:")).key("basic"));
+    }
+    Some(Arc::new(Provider { id: Arc::from(id), credential: credential.map(Arc::from), errors, basic: basic.map(Arc::from) }))
 }
 
 /// The one value that the files of a provider give for a key.

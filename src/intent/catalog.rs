@@ -117,6 +117,8 @@ pub(super) enum BodyPlan {
     Stream,
     Undeclared,
     Json(Plan),
+    /// A call to a model; the place of the first of its parameters.
+    Llm(u16),
 }
 
 /// A parameter of an operation.
@@ -128,11 +130,23 @@ pub(super) struct Declared {
     /// What it is called where it is sent.
     pub wire: Arc<str>,
     pub from: Origin,
-    pub list: bool,
+    pub shape: Shape,
     /// The vendor compares its values without regard to case.
     pub fold: bool,
     /// `%2F` may stand in it.
     pub reserved: bool,
+}
+
+/// How often a query parameter stands in a query, and what that makes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Shape {
+    /// Once: a text.
+    #[default]
+    One,
+    /// `a=1&a=2`, `a[]=1`: a list of texts.
+    List,
+    /// `a[b]=1&a[c][d]=2`: an object of texts.
+    Object,
 }
 
 /// Where a parameter comes from.
@@ -427,7 +441,7 @@ impl Fallback {
     pub(super) fn new(provider: Option<&Arc<Provider>>) -> Self {
         let owner = provider
             .cloned()
-            .unwrap_or_else(|| Arc::new(Provider { id: Arc::from(UNKNOWN_HOST), credential: None, errors: Default::default() }));
+            .unwrap_or_else(|| Arc::new(Provider { id: Arc::from(UNKNOWN_HOST), credential: None, errors: Default::default(), basic: None }));
         let make = |group: &str, effect| {
             let id = provider.map_or_else(|| Arc::from(group), |p| Arc::from(format!("{}.{group}", p.id)));
             Arc::new(Operation {

@@ -11,8 +11,10 @@ use crate::{
 };
 
 use super::{
-    catalog::{BodyPlan, Compiled, Declared, Entry, HostParams, Origin, ambiguous},
+    catalog::{BodyPlan, Compiled, Declared, Entry, HostParams, Origin, Shape, ambiguous},
+    fields::Fields,
     json::{self, Plan, Taken},
+    llm,
     query,
     readers::Mounted,
     request::Media,
@@ -72,6 +74,8 @@ enum Reads {
     Nothing,
     /// Parameters that are declared.
     Declared,
+    /// Parameters that are declared, from a form.
+    Form,
     /// Only names that are parameters elsewhere.
     Names,
 }
@@ -145,7 +149,7 @@ impl<'c> Found<'c> {
 fn reads(compiled: &Compiled, head: &Head) -> Result<Reads, Refusal> {
     let declared = match compiled.body {
         BodyPlan::Stream => return Ok(Reads::Nothing),
-        BodyPlan::Json(_) => Reads::Declared,
+        BodyPlan::Json(_) | BodyPlan::Llm(_) => Reads::Declared,
         BodyPlan::Undeclared => Reads::Names,
     };
     // Seldom has one a body, so seldom is its media type worth a look.
@@ -154,7 +158,8 @@ fn reads(compiled: &Compiled, head: &Head) -> Result<Reads, Refusal> {
     }
     let media = Media::of(&head.headers)?;
     if !media.essence.is_empty() && media.is_one_of(&compiled.content) {
-        return Ok(Reads::Nothing);
+        // A form has the names of the JSON beside which it is taken.
+        return Ok(if media.is_form() && declared == Reads::Declared { Reads::Form } else { Reads::Nothing });
     }
     let texty = compiled.any_type || media.is_json() || media.is_form() || media.essence.starts_with("text/");
     Ok(if declared == Reads::Names && !texty { Reads::Nothing } else { declared })
@@ -213,14 +218,23 @@ impl Listed<'_> {
 
     fn query<'q>(&self, text: &'q str, params: &mut Params, pending: &mut Pending<'q>) -> Result<(), Refusal> {
         let mut lists: SmallVec<[(u16, Vec<Value>); 1]> = SmallVec::new();
+        let mut objects: SmallVec<[(u16, Fields); 1]> = SmallVec::new();
         let split_too = text.contains(';');
         for (name, value) in query::pairs(text) {
             let found = self.compiled.declared.iter().position(|d| d.from == Origin::Query && d.is_sent_as(&name));
             if let Some((at, declared)) = found.and_then(|at| Some((at as u16, self.declared(at as u16)?))) {
-                if declared.list {
+                if declared.shape == Shape::List {
                     match lists.iter_mut().find(|(a, _)| *a == at) {
                         Some((_, all)) => all.push(Value::String(declared.folded(value).into())),
                         None => lists.push((at, vec![Value::String(declared.folded(value).into())])),
+                    }
+                } else if declared.shape == Shape::Object {
+                    let known = objects.iter().position(|(a, _)| *a == at).unwrap_or_else(|| {
+                        objects.push((at, Fields::default()));
+                        objects.len() - 1
+                    });
+                    if let Some((_, fields)) = objects.get_mut(known) {
+                        fields.insert(&name, value.into_owned()).map_err(|why| ambiguous(format!("the query's {why}")))?;
                     }
                 } else if let Some(before) = params.lookup(&declared.name) {
                     if *before != declared.text(value) {
@@ -236,12 +250,24 @@ impl Listed<'_> {
         if split_too {
             self.semicolons(text)?;
         }
+        self.give(lists, objects, params);
+        Ok(())
+    }
+
+    fn give(&self, lists: SmallVec<[(u16, Vec<Value>); 1]>, objects: SmallVec<[(u16, Fields); 1]>, params: &mut Params) {
         for (at, all) in lists {
             if let Some(declared) = self.declared(at) {
                 params.push(Arc::clone(&declared.name), Param::Json(Value::Array(all)));
             }
         }
-        Ok(())
+        for (at, fields) in objects {
+            // What is in it stands under the parameter's own name.
+            if let Some(declared) = self.declared(at)
+                && let Some(value) = fields.into_object().remove(&*declared.wire)
+            {
+                params.push(Arc::clone(&declared.name), Param::Json(value));
+            }
+        }
     }
 
     /// A query name that the operation does not declare: harmless unless a lax reader would take
@@ -287,8 +313,11 @@ impl Listed<'_> {
         let nothing = Plan::default();
         let plan = match &self.compiled.body {
             BodyPlan::Json(plan) => plan,
-            BodyPlan::Stream | BodyPlan::Undeclared => &nothing,
+            BodyPlan::Stream | BodyPlan::Undeclared | BodyPlan::Llm(_) => &nothing,
         };
+        if self.reads == Reads::Form {
+            return self.declared_form(body, plan, params);
+        }
         let first = body.iter().find(|b| !b.is_ascii_whitespace());
         let is_json = matches!(first, Some(b'{' | b'[')) || body.starts_with(BYTE_ORDER_MARK) || media.says_json();
         if self.reads == Reads::Names && !is_json {
@@ -297,6 +326,9 @@ impl Listed<'_> {
         if self.reads == Reads::Declared && !self.compiled.any_type && !media.is_json() {
             let detail = format!("the body is {:?}, and this operation's parameters are read from JSON", media.essence);
             return Err(ambiguous(detail));
+        }
+        if let BodyPlan::Llm(first) = self.compiled.body {
+            return self.model(first, body, params);
         }
         let watch = |folded: &str| folded == "_method" || self.compiled.declared.iter().any(|d| *d.folded == *folded);
         let Taken { params: mut taken, watched } = json::read(body, plan, &watch).map_err(ambiguous)?;
@@ -311,6 +343,42 @@ impl Listed<'_> {
             refuse_method(&folded)?;
             if let Some(declared) = self.compiled.declared.iter().find(|d| *d.folded == *folded) {
                 declared.compare(params, &value, "body")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A call to a model, whose parameters stand from `first` on.
+    fn model(&self, first: u16, body: &Bytes, params: &mut Params) -> Result<(), Refusal> {
+        for (at, value) in llm::read(body).map_err(ambiguous)?.into_params() {
+            if let Some(declared) = self.declared(first.saturating_add(at as u16)) {
+                params.push(Arc::clone(&declared.name), declared.json(value));
+            }
+        }
+        Ok(())
+    }
+
+    /// A form whose fields are parameters: what the JSON pointers of `body` lead to in it.
+    fn declared_form(&self, body: &Bytes, plan: &Plan, params: &mut Params) -> Result<(), Refusal> {
+        let text = form_text(body)?;
+        let mut fields = Fields::default();
+        for (name, value) in query::pairs(text) {
+            refuse_method(&query::fold(&name))?;
+            fields.insert(&name, value.into_owned()).map_err(|why| ambiguous(format!("the form's {why}")))?;
+        }
+        if text.contains(';') {
+            self.semicolons(text)?;
+        }
+        let form = fields.into_value();
+        for (at, value) in plan.take(&form).map_err(ambiguous)? {
+            if let Some(declared) = self.declared(at) {
+                params.push(Arc::clone(&declared.name), declared.json(value));
+            }
+        }
+        for (name, value) in form.as_object().into_iter().flatten() {
+            let folded = query::fold(name);
+            if let Some(declared) = self.compiled.declared.iter().find(|d| d.from != Origin::Body && *d.folded == *folded) {
+                declared.compare(params, value, "body")?;
             }
         }
         Ok(())
@@ -331,10 +399,27 @@ impl Listed<'_> {
     }
 }
 
+/// The text of a form that has one reading.
+fn form_text(body: &Bytes) -> Result<&str, Refusal> {
+    let text = std::str::from_utf8(body).map_err(|_| ambiguous("the form is not UTF-8".into()))?;
+    if text.trim_start().starts_with(['{', '[']) {
+        return Err(ambiguous("the body says that it is a form, and looks like JSON".into()));
+    }
+    if !query::is_text(text) {
+        return Err(ambiguous("the form has an escape that is broken, or decodes to invalid UTF-8 or to NUL".into()));
+    }
+    Ok(text)
+}
+
 impl Declared {
-    /// Whether a query name is this parameter's: a list may be sent as `name[]`.
+    /// Whether a query name is this parameter's: a list may be sent as `name[]`, and an object is
+    /// sent as `name[key]`.
     fn is_sent_as(&self, name: &str) -> bool {
-        *self.wire == *name || (self.list && name.strip_suffix("[]") == Some(&*self.wire))
+        match self.shape {
+            Shape::One => *self.wire == *name,
+            Shape::List => *self.wire == *name || name.strip_suffix("[]") == Some(&*self.wire),
+            Shape::Object => name.strip_prefix(&*self.wire).is_some_and(|rest| rest.is_empty() || rest.starts_with('[')),
+        }
     }
 
     fn folded(&self, value: Cow<'_, str>) -> Box<str> {

@@ -17,7 +17,7 @@ pub(super) struct HostSpec {
 }
 
 /// Second labels under which the public registers names, where a country's domain is last.
-const REGISTRIES: [&str; 12] = ["ac", "co", "com", "edu", "gob", "gov", "gv", "mil", "ne", "net", "or", "org"];
+pub(super) const REGISTRIES: [&str; 12] = ["ac", "co", "com", "edu", "gob", "gov", "gv", "mil", "ne", "net", "or", "org"];
 
 impl HostSpec {
     /// Hosts that take the same requests have one key.

@@ -4,8 +4,10 @@
 //! and marks every effect or label that was guessed from a name.
 
 mod aws;
+mod collide;
 mod derive;
 mod discovery;
+mod document;
 mod merge;
 mod names;
 mod openapi;
@@ -23,7 +25,7 @@ pub use overlay::Overlay;
 pub use tree::{Beside, Group, Tree, expand};
 
 /// The largest description that is read, in bytes.
-pub const MAX_DESCRIPTION: u64 = 64 << 20;
+pub const MAX_DESCRIPTION: u64 = 96 << 20;
 
 /// The most operations that one description may have.
 const MAX_OPERATIONS: usize = 50_000;
@@ -52,6 +54,8 @@ pub struct Imported {
     pub operations: usize,
     /// How many have a guessed effect or label.
     pub uncertain: usize,
+    /// How many were left out; the catalog's header says which, and why.
+    pub left_out: usize,
 }
 
 /// A description as a catalog to be.
@@ -68,6 +72,15 @@ struct Draft {
     /// Ids that no request tells from another's, and that one.
     was: Vec<(String, String)>,
     operations: Vec<DraftOperation>,
+    left_out: Vec<LeftOut>,
+}
+
+/// An operation that no request can be told to be for.
+#[derive(Debug, Clone)]
+struct LeftOut {
+    /// Where in the description it stands.
+    pointer: String,
+    why: String,
 }
 
 impl Draft {
@@ -98,18 +111,17 @@ struct DraftOperation {
 }
 
 impl DraftOperation {
-    /// An operation that takes no parameters yet.
-    fn new(id: String, derived: derive::Derived) -> Self {
-        let derive::Derived { effect, labels, uncertain } = derived;
+    /// An operation of which nothing more is known.
+    fn new(id: String, matches: Vec<String>, effect: Effect) -> Self {
         Self {
             id,
-            matches: Vec::new(),
+            matches,
             streams: Vec::new(),
             effect,
-            labels,
-            uncertain,
+            labels: Vec::new(),
+            uncertain: false,
             query: Vec::new(),
-            body: DraftBody::Undeclared,
+            body: DraftBody::default(),
             content: Vec::new(),
             reserved: Vec::new(),
             follows: Vec::new(),
@@ -118,32 +130,42 @@ impl DraftOperation {
         }
     }
 
+    /// One whose effect and labels were derived, and whose matches follow.
+    fn derived(id: String, derived: derive::Derived) -> Self {
+        let derive::Derived { effect, labels, uncertain } = derived;
+        Self { labels, uncertain, ..Self::new(id, Vec::new(), effect) }
+    }
+
     fn all_matches(&self) -> impl Iterator<Item = &String> {
         self.matches.iter().chain(&self.streams)
     }
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 enum DraftBody {
+    #[default]
     Undeclared,
     Stream,
     /// Parameter → JSON pointer.
     Json(Vec<(String, String)>),
 }
 
-/// Makes a catalog from one description: OpenAPI 3 (JSON or YAML), a Google discovery document or an
+/// Makes a catalog from one description: OpenAPI 3 or Swagger 2.0 (JSON or YAML), a Google discovery document or an
 /// AWS service model, which is told from its content.
 ///
 /// # Errors
 /// What is wrong in the description, at its JSON pointer.
 pub fn import(source: Source<'_>) -> Result<Imported, Problem> {
+    check_provider(source.provider)?;
     let bytes = expand(source.name, source.bytes)?;
-    let document = parse(Source { bytes: &bytes, ..source })?;
+    let document = document::read(source.name, &bytes)?;
     let draft = draft(&document, source).map_err(|p| Problem { file: Some(source.name.into()), ..p })?;
     if draft.operations.is_empty() {
         return Err(Problem::new("the description has no operations").at(source.name, None));
     }
-    // A description that is its own twin is settled as a group is.
+    // A tree takes several times its text.
+    drop(document);
+    // What no request tells apart is settled as between descriptions.
     let (mut draft, _) = merge::merge(vec![draft]);
     if let Some(overlay) = source.overlay {
         overlay.apply(&mut draft.operations)?;
@@ -153,14 +175,14 @@ pub fn import(source: Source<'_>) -> Result<Imported, Problem> {
     // What was written is read back before anyone relies on it.
     super::Catalog::parse(&format!("{} (imported)", source.name), &text).map_err(first)?;
     let uncertain = draft.operations.iter().filter(|o| o.uncertain).count();
-    Ok(Imported { text, operations: draft.operations.len(), uncertain, provider: draft.provider })
+    Ok(Imported { text, operations: draft.operations.len(), uncertain, left_out: draft.left_out.len(), provider: draft.provider })
 }
 
 /// Reads a description of whatever kind.
 fn draft(document: &serde_json::Value, source: Source<'_>) -> Result<Draft, Problem> {
     if aws::is_model(document) {
         let rules = match source.beside.and_then(|b| b.rules.as_ref()) {
-            Some((name, bytes)) => Some(parse(Source { name, bytes, ..source })?),
+            Some((name, bytes)) => Some(document::read(name, bytes)?),
             None => None,
         };
         let folder = source.beside.and_then(|b| b.folder.as_deref());
@@ -172,19 +194,16 @@ fn draft(document: &serde_json::Value, source: Source<'_>) -> Result<Draft, Prob
     openapi::draft(document, source.provider, source.host)
 }
 
-/// The most values that a description may hold: what building it may cost.
-const MAX_VALUES: usize = 4_000_000;
-
-fn parse(source: Source<'_>) -> Result<serde_json::Value, Problem> {
-    let fail = |line: usize, message: String| Problem::new(message).at(source.name, Some(line));
-    let text = std::str::from_utf8(source.bytes).map_err(|_| Problem::new("the description is not UTF-8").at(source.name, None))?;
-    if let Some((at, _)) = memchr::memchr3_iter(b',', b'{', b'[', source.bytes).enumerate().nth(MAX_VALUES) {
-        return Err(Problem::new(format!("the description holds more than {at} values")).at(source.name, None));
+fn check_provider(name: Option<&str>) -> Result<(), Problem> {
+    let fits = |n: &str| {
+        !n.is_empty() && n.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') && n != "unknown" && n != "tunnel"
+    };
+    match name.filter(|n| !fits(n)) {
+        Some(name) => {
+            Err(Problem::new(format!("`{name}` cannot name a provider")).key("--provider").help("use lower-case letters, digits and `-`"))
+        }
+        None => Ok(()),
     }
-    if text.trim_start().starts_with('{') {
-        return serde_json::from_str(text).map_err(|e| fail(e.line(), format!("the description is not JSON: {e}")));
-    }
-    serde_yaml::from_str(text).map_err(|e| fail(e.location().map_or(1, |l| l.line()), format!("the description is not YAML: {e}")))
 }
 
 fn first(problems: crate::problem::Problems) -> Problem {

@@ -327,19 +327,19 @@ impl Step {
 }
 
 /// The keys of one object so far.
-struct Keys<'de> {
+pub(super) struct Keys<'de> {
     folds: bool,
     few: SmallVec<[Cow<'de, str>; FEW]>,
     many: Option<HashSet<Box<str>, ahash::RandomState>>,
 }
 
 impl<'de> Keys<'de> {
-    fn new(folds: bool) -> Self {
+    pub(super) fn new(folds: bool) -> Self {
         Self { folds, few: SmallVec::new(), many: None }
     }
 
     #[allow(clippy::ptr_arg)] // a borrowed key is kept as it is, not copied
-    fn check(&mut self, key: &Cow<'de, str>) -> Result<(), String> {
+    pub(super) fn check(&mut self, key: &Cow<'de, str>) -> Result<(), String> {
         let same = match fold(key) {
             Cow::Owned(folded) if self.folds => Cow::Owned(folded),
             _ => key.clone(),
@@ -367,7 +367,7 @@ fn show(key: &str) -> String {
     format!("{short:?}")
 }
 
-struct Key;
+pub(super) struct Key;
 
 impl<'de> DeserializeSeed<'de> for Key {
     type Value = Cow<'de, str>;

@@ -8,13 +8,14 @@ use crate::{
 };
 
 use super::{
-    catalog::{BodyPlan, Compiled, Declared, Origin},
+    catalog::{BodyPlan, Compiled, Declared, Origin, Shape},
     hosts::{self, HostSpec},
     json::Plan,
+    llm,
     pattern::{Pattern, is_name},
     query,
     readers::{self, Kind as ReaderKind, MountSpec},
-    spec::{BodySpec, BodyType, OperationSpec, Source},
+    spec::{BodySpec, BodyType, Class, OperationSpec, Source},
 };
 
 /// Texts that many operations share, each held once.
@@ -97,7 +98,7 @@ pub(super) fn make(shared: &Shared<'_>, spec: &OperationSpec, names: &mut Names,
         body,
         content: spec.content.iter().map(|c| c.to_ascii_lowercase().into()).collect(),
         any_type: source.spec.body_type == BodyType::Any,
-        limit: spec.limit,
+        limit: if spec.body == BodySpec::Llm { Class::Llm } else { spec.limit },
         uncertain: spec.uncertain,
     };
     Some(Made { compiled, patterns, keys, hosts })
@@ -169,7 +170,7 @@ impl Maker<'_, '_> {
                 Ok(pattern) => {
                     for name in &pattern.names {
                         if !self.declared.iter().any(|d| *d.name == **name) {
-                            self.declare(name, name, Origin::Path, false);
+                            self.declare(name, name, Origin::Path, Shape::One);
                         }
                     }
                     all.push((pattern, stream));
@@ -189,7 +190,7 @@ impl Maker<'_, '_> {
         let mounts = self.mounts;
         for name in mounts.iter().filter(|m| m.kind == kind).flat_map(|m| &m.path.names) {
             if !self.declared.iter().any(|d| *d.name == **name) {
-                self.declare(name, name, Origin::Path, false);
+                self.declare(name, name, Origin::Path, Shape::One);
             }
         }
         self.keys.push((kind, text.into()));
@@ -199,7 +200,7 @@ impl Maker<'_, '_> {
         for name in hosts.iter().flat_map(|h| h.names.iter()) {
             // A bucket that stands in the path of one match may stand in the host of another.
             if !self.declared.iter().any(|d| matches!(d.from, Origin::Host | Origin::Path) && d.name == *name) {
-                self.declare(name, name, Origin::Host, false);
+                self.declare(name, name, Origin::Host, Shape::One);
             }
         }
     }
@@ -207,9 +208,9 @@ impl Maker<'_, '_> {
     fn query(&mut self) {
         for entry in &self.spec.query {
             let (name, wire) = entry.split_once('=').unwrap_or((entry, entry));
-            let (name, list) = name.strip_suffix("[]").map_or((name, false), |n| (n, true));
-            let (wire, list) = wire.strip_suffix("[]").map_or((wire, list), |w| (w, true));
-            self.declare(name, wire, Origin::Query, list);
+            let (name, first) = shape(name);
+            let (wire, second) = shape(wire);
+            self.declare(name, wire, Origin::Query, if second == Shape::One { first } else { second });
         }
     }
 
@@ -217,13 +218,14 @@ impl Maker<'_, '_> {
         let pairs = match &self.spec.body {
             BodySpec::Undeclared => return BodyPlan::Undeclared,
             BodySpec::Stream => return BodyPlan::Stream,
+            BodySpec::Llm => return self.llm(),
             BodySpec::Json(pairs) => pairs,
         };
         let mut plan = Plan::default();
         for (name, pointer) in &pairs.0 {
             let top = pointer.strip_prefix('/').filter(|t| !t.contains(['/', '~']));
             let slot = self.declared.len() as u16;
-            if self.declare(name, top.unwrap_or(name), Origin::Body, false)
+            if self.declare(name, top.unwrap_or(name), Origin::Body, Shape::One)
                 && let Err(message) = plan.add(pointer, slot)
             {
                 self.problem(message);
@@ -237,7 +239,15 @@ impl Maker<'_, '_> {
         BodyPlan::Json(plan)
     }
 
-    fn declare(&mut self, name: &str, wire: &str, from: Origin, list: bool) -> bool {
+    fn llm(&mut self) -> BodyPlan {
+        let first = self.declared.len() as u16;
+        for name in llm::PARAMETERS {
+            self.declare(name, name, Origin::Body, Shape::One);
+        }
+        BodyPlan::Llm(first)
+    }
+
+    fn declare(&mut self, name: &str, wire: &str, from: Origin, shape: Shape) -> bool {
         if !is_name(name) || wire.is_empty() {
             self.problem(format!("`{name}` is not a parameter name: letters, digits, `_`, `-`, `.` or `$`"));
             return false;
@@ -257,7 +267,7 @@ impl Maker<'_, '_> {
             folded: self.names.share(&folded),
             wire: self.names.share(wire),
             from,
-            list,
+            shape,
             fold: self.folds.contains(&name),
             reserved: from == Origin::Path && self.spec.reserved.iter().any(|r| r == name),
         });
@@ -268,8 +278,8 @@ impl Maker<'_, '_> {
         if only_keys && !self.spec.query.is_empty() {
             self.problem("a reader finds this operation in a body, so it has no `query` parameters: name them in `body`");
         }
-        if only_keys && self.spec.body == BodySpec::Stream {
-            self.problem("a reader finds this operation in a body, which cannot be `stream`");
+        if only_keys && matches!(self.spec.body, BodySpec::Stream | BodySpec::Llm) {
+            self.problem("a reader finds this operation in a body, which cannot be `stream` or `llm`");
         }
         for name in &self.spec.reserved {
             if !self.declared.iter().any(|d| d.reserved && *d.name == *name.as_str()) {
@@ -283,5 +293,14 @@ impl Maker<'_, '_> {
         if self.spec.content.iter().any(|c| !c.contains('/')) {
             self.problem("`content` lists media types, such as `text/plain` or `image/*`");
         }
+    }
+}
+
+/// `tag[]` is a list, `filter{}` an object.
+fn shape(name: &str) -> (&str, Shape) {
+    match (name.strip_suffix("[]"), name.strip_suffix("{}")) {
+        (Some(name), _) => (name, Shape::List),
+        (_, Some(name)) => (name, Shape::Object),
+        _ => (name, Shape::One),
     }
 }

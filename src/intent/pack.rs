@@ -66,7 +66,7 @@ impl Shelf {
                 "provider" => {
                     let (id, credential, errors) = (fields.next()?, fields.next()?, fields.next()?);
                     let errors: ErrorForm = serde_json::from_value(errors.into()).ok()?;
-                    self.providers.push(Arc::new(Provider { id: id.into(), credential: Some(credential.into()).filter(|_| !credential.is_empty()), errors }));
+                    self.providers.push(Arc::new(Provider { id: id.into(), credential: Some(credential.into()).filter(|_| !credential.is_empty()), errors, basic: Default::default() }));
                 }
                 "chunk" => {
                     let (from, to): (usize, usize) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);

@@ -22,6 +22,14 @@ pub(super) fn decode(text: &str) -> Cow<'_, str> {
     Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
 }
 
+/// Whether every escape is whole and what they decode to is UTF-8 without NUL.
+pub(super) fn is_text(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let whole = memchr::memchr_iter(b'%', bytes)
+        .all(|at| bytes.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit) && digits != b"00"));
+    whole && !bytes.contains(&0) && percent_decode_str(text).decode_utf8().is_ok()
+}
+
 /// A name as readers that do not mind case compare it: `ſ` and the Kelvin sign fold too.
 pub(super) fn fold(name: &str) -> Cow<'_, str> {
     if name.is_ascii() {

@@ -7,6 +7,8 @@
 
 mod a2a;
 mod aws;
+mod git;
+pub(super) mod graphql;
 mod jsonrpc;
 mod mcp;
 
@@ -39,43 +41,50 @@ const MOST: usize = 64;
 /// The kinds of readers, each with a word of its own in catalogs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    Graphql,
     Mcp,
     A2a,
+    Git,
     Aws,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Mcp, Self::A2a, Self::Aws];
+    const ALL: [Self; 5] = [Self::Graphql, Self::Mcp, Self::A2a, Self::Git, Self::Aws];
 
     /// The word that names it in `readers`, and with which its keys begin.
     pub(super) fn word(self) -> &'static str {
         match self {
+            Self::Graphql => "graphql",
             Self::Mcp => "mcp",
             Self::A2a => "a2a",
             Self::Aws => "aws",
+            Self::Git => "git",
         }
     }
 
     /// The methods of the requests that it reads.
     pub(super) fn methods(self) -> &'static [Method] {
         match self {
-            Self::Mcp | Self::A2a => &[Method::POST],
-            Self::Aws => &[Method::POST, Method::GET],
+            Self::Graphql | Self::Aws => &[Method::GET, Method::POST],
+            Self::Mcp | Self::A2a | Self::Git => &[Method::POST],
         }
     }
 
     /// How its clients expect an error to be worded, where that is not the provider's to say.
     fn form(self) -> Option<ErrorForm> {
         match self {
+            Self::Graphql => Some(ErrorForm::Graphql),
             Self::Mcp | Self::A2a => Some(ErrorForm::Jsonrpc),
             Self::Aws => None,
+            Self::Git => Some(ErrorForm::Git),
         }
     }
 
     /// How much of the body it needs.
-    fn need(self, _head: &Head) -> Need {
+    fn need(self) -> Need {
         match self {
-            Self::Mcp | Self::A2a | Self::Aws => Need::Whole { limit: Class::Default },
+            Self::Graphql | Self::Mcp | Self::A2a | Self::Aws => Need::Whole { limit: Class::Default },
+            Self::Git => Need::Prefix { bytes: git::PREFIX },
         }
     }
 
@@ -87,9 +96,11 @@ impl Kind {
     /// What a request asks for: at least one thing.
     fn read(self, head: &Head, media: &Media, body: &[u8]) -> Result<Vec<Ask>, String> {
         match self {
+            Self::Graphql => graphql::read(head, media, body),
             Self::Mcp => mcp::read(head, media, body),
             Self::A2a => a2a::read(media, body),
             Self::Aws => aws::read(head, media, body),
+            Self::Git => git::read(&head.headers, media, body),
         }
     }
 
@@ -183,7 +194,7 @@ pub(super) struct Mounted<'c> {
 
 impl<'c> Mounted<'c> {
     pub(super) fn need(&self, head: &Head) -> Result<Need, Refusal> {
-        let need = self.mount.kind.need(head);
+        let need = self.mount.kind.need();
         if need != Need::Nothing {
             Media::of(&head.headers)?.refuse_encoded(&head.headers)?;
         }

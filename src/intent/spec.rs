@@ -30,6 +30,8 @@ pub(super) struct FileSpec {
     pub hosts: Vec<String>,
     pub credential: Option<String>,
     pub errors: Option<ErrorForm>,
+    /// The user as whom a bearer credential is sent in HTTP's basic authentication instead.
+    pub basic: Option<String>,
     /// Parameters that the vendor compares without regard to case.
     #[serde(default)]
     pub fold: Vec<String>,
@@ -122,6 +124,8 @@ pub(super) enum BodySpec {
     Undeclared,
     /// Never read (`body: stream`): uploads, packs.
     Stream,
+    /// A call to a model (`body: llm`), whose parameters are known.
+    Llm,
     /// Parameter → JSON pointer (RFC 6901).
     Json(Pairs),
 }
@@ -156,10 +160,14 @@ impl<'de> Deserialize<'de> for BodySpec {
         impl<'de> Visitor<'de> for V {
             type Value = BodySpec;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`stream`, or a mapping of parameters to JSON pointers")
+                f.write_str("`stream`, `llm`, or a mapping of parameters to JSON pointers")
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<BodySpec, E> {
-                if text == "stream" { Ok(BodySpec::Stream) } else { Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)) }
+                match text {
+                    "stream" => Ok(BodySpec::Stream),
+                    "llm" => Ok(BodySpec::Llm),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<BodySpec, A::Error> {
                 pairs(map).map(BodySpec::Json)

@@ -35,7 +35,8 @@ pub(super) fn word(form: ErrorForm, refusal: &Refusal, cx: &Context<'_>, status:
             "message": message,
         })),
         ErrorForm::Grpc => grpc(refusal, cx, status, &message),
-        ErrorForm::Git | ErrorForm::Plain => Worded::new("text/plain; charset=utf-8", format!("{message}\n").into_bytes()),
+        ErrorForm::Git => git(cx, &message),
+        ErrorForm::Plain => Worded::new("text/plain; charset=utf-8", format!("{message}\n").into_bytes()),
     }
 }
 
@@ -134,6 +135,27 @@ fn jsonrpc(refusal: &Refusal, cx: &Context<'_>, status: StatusCode, message: &st
         Some(request) => error(id_of(&request).unwrap_or(Value::Null)),
         None => error(Value::Null),
     }
+}
+
+/// git shows the text of a refused `info/refs`. Of a refused POST it shows nothing but the status, so
+/// that one is answered in its own protocol: a push on the side band for fatal errors, a fetch with
+/// an `ERR` line (gitprotocol-pack, gitprotocol-common). Not while git still sends: it reads no
+/// answer before its end then, but stops at an error.
+fn git(cx: &Context<'_>, message: &str) -> Worded {
+    let (content_type, before) = match cx.field("content-type") {
+        _ if cx.body.is_none() => return Worded::new("text/plain; charset=utf-8", format!("{message}\n").into_bytes()),
+        "application/x-git-receive-pack-request" => ("application/x-git-receive-pack-result", "\u{3}"),
+        "application/x-git-upload-pack-request" => ("application/x-git-upload-pack-result", "ERR "),
+        _ => return Worded::new("text/plain; charset=utf-8", format!("{message}\n").into_bytes()),
+    };
+    let mut end = message.len().min(8000);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    let line = format!("{before}{}\n", message.get(..end).unwrap_or(""));
+    let mut worded = Worded::new(content_type, format!("{:04x}{line}0000", line.len() + 4).into_bytes());
+    worded.status = Some(StatusCode::OK);
+    worded
 }
 
 /// A gRPC response that is only trailers: they stand in the one header block, and there is no

@@ -34,8 +34,7 @@ VARIABLES = {
 }
 
 CREDENTIALS = {
-    "github": {"kind": "static", "hosts": ["api.github.com"], "secret": {"env": "GITHUB_TOKEN"}, "inject": "bearer"},
-    "git": {"kind": "static", "hosts": ["github.com"], "secret": {"env": "GITHUB_TOKEN"}, "inject": {"basic": {"user": "x-access-token"}}},
+    "github": {"kind": "static", "hosts": ["api.github.com", "github.com"], "secret": {"env": "GITHUB_TOKEN"}, "inject": "bearer"},
     "openai": {"kind": "static", "hosts": ["api.openai.com"], "secret": {"env": "OPENAI_API_KEY"}, "inject": "bearer"},
     "anthropic": {"kind": "static", "hosts": ["api.anthropic.com"], "secret": {"env": "ANTHROPIC_API_KEY"}, "inject": {"header": "x-api-key"}},
     "slack": {"kind": "static", "hosts": ["slack.com"], "secret": {"env": "SLACK_BOT_TOKEN"}, "inject": "bearer"},
@@ -55,7 +54,8 @@ GRANTS = [
     {"intents": ["npm.packages.read"], "where": {"name": ["@acme/tool", "plain-tool"]}},
     {"intents": ["npm.tarballs.read"], "where": {"name": "plain-tool"}},
     {"intents": ["npm.tarballs.read-scoped"], "where": {"scope": "@acme", "name": "tool"}},
-    {"intents": ["github-git.repos.fetch", "github-git.repos.push"], "where": {"owner": "acme", "repo": "web"}, "credential": "git"},
+    {"intents": ["github-git.repos.fetch", "github-git.repos.prepare-push"], "where": {"owner": "acme", "repo": "web"}},
+    {"intents": ["github-git.repos.push"], "where": {"owner": "acme", "repo": "web", "ref": "refs/heads/change-*"}},
     {"intents": [f"lab.{g}.*" for g in ("echo", "guarded", "leak", "ticks", "zeros", "sink", "drip", "hang", "stall", "close", "early", "redirect", "lengths", "socket", "grpc")]},
     {"intents": ["lab.limited.read"], "limit": {"calls": 3, "per": "task"}},
     {"intents": ["lab.asked.delete"], "approval": {"by": ["group:leads"], "within": "10m"}},
@@ -72,7 +72,7 @@ REGISTRY = {
         {"id": "everything", "purpose": "Whatever the tests do", "max_lifetime": "30m", "grants": GRANTS},
         {"id": "nothing", "purpose": "Look at one issue", "max_lifetime": "30m", "grants": [{"intents": ["github.issues.get"], "where": {"owner": "acme", "repo": "none"}}]},
         {"id": "brief", "purpose": "End soon", "max_lifetime": "2s", "grants": GRANTS},
-        {"id": "narrow", "purpose": "Clone, never push", "max_lifetime": "30m", "grants": [{"intents": ["github-git.repos.fetch"], "where": {"owner": "acme"}, "credential": "git"}]},
+        {"id": "narrow", "purpose": "Clone, never push", "max_lifetime": "30m", "grants": [{"intents": ["github-git.repos.fetch"], "where": {"owner": "acme"}}]},
         {"id": "minutely", "purpose": "Not too fast", "max_lifetime": "30m", "grants": [{"intents": ["lab.echo.read"], "limit": {"calls": 2, "per": "1m"}}]},
         {"id": "mismatched", "purpose": "Carry the wrong key", "max_lifetime": "30m", "grants": [{"intents": ["lab.echo.read"], "credential": "npm"}]},
     ],

@@ -186,7 +186,7 @@ pub fn operation(id: &str, effect: Effect, labels: &[Label]) -> Arc<Operation> {
         id: id.into(),
         group: group.into(),
         name: parts.next().unwrap_or("unknown").into(),
-        provider: Arc::new(Provider { id: provider.into(), credential: None, errors: ErrorForm::Problem }),
+        provider: Arc::new(Provider { id: provider.into(), credential: None, errors: ErrorForm::Problem, basic: None }),
         effect,
         labels: labels.into(),
         upgrades: Box::default(),

@@ -34,6 +34,9 @@ pub(super) fn run(args: &ImportArgs, to: &mut Terminal<'_>) -> io::Result<End> {
     }
     let (count, guessed) = (imported.operations, imported.uncertain);
     writeln!(to.err, "{}: {count} operations of {}, {guessed} with a guessed effect or label", path.display(), imported.provider)?;
+    if imported.left_out > 0 {
+        writeln!(to.err, "{} operations were left out; the file's first lines say which, and why", imported.left_out)?;
+    }
     Ok(End::Ok)
 }
 

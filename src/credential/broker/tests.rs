@@ -44,7 +44,7 @@ fn to(url: &str) -> Destination {
 }
 
 fn operation(takes_credential: bool) -> Operation {
-    let provider = Arc::new(Provider { id: "github".into(), credential: Some("github".into()), errors: ErrorForm::Github });
+    let provider = Arc::new(Provider { id: "github".into(), credential: Some("github".into()), errors: ErrorForm::Github, basic: None });
     Operation {
         id: "github.issues.create".into(),
         group: "issues".into(),

@@ -15,6 +15,7 @@ use crate::{
         source::{self, Stamp},
     },
     problem::Problem,
+    refusal::{Reason, Refusal},
     secret::Secret,
 };
 
@@ -34,6 +35,8 @@ pub(in crate::credential) struct Fixed {
 struct Ready {
     value: Secret<String>,
     lease: Lease,
+    /// The same, as the password of each user that some provider takes it with.
+    basics: ArcSwap<Vec<(Arc<str>, Lease)>>,
 }
 
 impl Fixed {
@@ -90,8 +93,19 @@ impl Fixed {
         Ok(changed)
     }
 
-    fn lease(&self) -> Lease {
-        self.ready.load().lease.clone()
+    /// The lease for a call. A bearer token goes to a provider that takes basic authentication
+    /// alone as the password of the user that the catalog names.
+    fn lease(&self, request: &Request<'_>) -> Option<Lease> {
+        let ready = self.ready.load();
+        let user = request.intents.first().and_then(|i| i.operation.provider.basic.as_ref());
+        let Some(user) = user.filter(|_| self.inject == InjectSpec::Bearer) else { return Some(ready.lease.clone()) };
+        if let Some((_, lease)) = ready.basics.load().iter().find(|(u, _)| u == user) {
+            return Some(lease.clone());
+        }
+        let inject = InjectSpec::Basic { user: user.to_string() };
+        let fresh = Ready::new(&self.name, &inject, Secret::new(ready.value.expose().clone())).ok()?.lease;
+        ready.basics.rcu(|known| known.iter().cloned().chain([(user.clone(), fresh.clone())]).collect::<Vec<_>>());
+        Some(fresh)
     }
 }
 
@@ -122,7 +136,7 @@ impl Ready {
             Scrubber::new(values.into_iter().flatten()).map_err(|_| Problem::new("the secret is too long to be scrubbed from answers"))?;
         let fingerprint = Arc::from(fingerprint(text.as_bytes()));
         let lease = Lease { name: name.clone(), kind: "static", fingerprint, expires: None, inject, scrubber: Some(Arc::new(scrubber)) };
-        Ok(Self { value, lease })
+        Ok(Self { value, lease, basics: ArcSwap::default() })
     }
 }
 
@@ -137,12 +151,14 @@ impl IssueCredential for Fixed {
         "static"
     }
 
-    fn at_hand(&self, _: &Request<'_>) -> Option<Lease> {
-        Some(self.lease())
+    fn at_hand(&self, request: &Request<'_>) -> Option<Lease> {
+        self.lease(request)
     }
 
-    fn issue<'a>(&'a self, _: Request<'a>) -> Pending<'a, Lease> {
-        Box::pin(ready(Ok(self.lease())))
+    fn issue<'a>(&'a self, request: Request<'a>) -> Pending<'a, Lease> {
+        // Only a value that no header can carry gives none, and such a one was refused when it was read.
+        let detail = "the secret cannot be sent by basic authentication";
+        Box::pin(ready(self.lease(&request).ok_or_else(|| Refusal::new(Reason::CredentialUnavailable, detail))))
     }
 
     fn renew<'a>(&'a self, _: &'a Lease, request: Request<'a>) -> Pending<'a, Lease> {

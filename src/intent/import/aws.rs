@@ -146,7 +146,7 @@ impl<'a> Reader<'a> {
         let own = self.own_hosts(operation);
         let hosts = if own.is_empty() { &self.hosts } else { &own };
         let mut taken = Taken::from_hosts(hosts);
-        let mut made = DraftOperation::new(id, derived);
+        let mut made = DraftOperation::derived(id, derived);
         let (mut query, mut headers) = (Vec::new(), Vec::new());
         if rest {
             let (path, reserved) = template(uri, &mut taken, &pointer)?;

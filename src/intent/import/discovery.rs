@@ -144,7 +144,7 @@ impl Reader<'_> {
         let template = template::Template::new(path, text("flatPath"), parameters, pointer)?;
         let (path, reserved) = template.write(&self.base, &mut taken);
         let short = name.rsplit('.').next().unwrap_or(&name);
-        let mut made = DraftOperation::new(format!("{}.{}.{name}", self.provider, self.group), effect(verb, self.group, &name, short, method));
+        let mut made = DraftOperation::derived(format!("{}.{}.{name}", self.provider, self.group), effect(verb, self.group, &name, short, method));
         made.matches.push(format!("{verb} {path}"));
         made.reserved = reserved;
         for (wire, parameter) in parameters.iter().filter(|(_, p)| p.get("location").and_then(Value::as_str) == Some("query")) {

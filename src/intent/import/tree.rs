@@ -9,7 +9,7 @@ use std::{
 
 use crate::{intent::pack, problem::Problem};
 
-use super::{Draft, MAX_DESCRIPTION, Source, aws, draft, first, merge, parse, write};
+use super::{Draft, MAX_DESCRIPTION, Source, aws, document, draft, first, merge, write};
 
 /// How many files a folder may hold.
 const MAX_FILES: usize = 20_000;
@@ -139,7 +139,7 @@ fn one(root: &Path, path: &Path, provider: Option<&str>) -> Result<Option<Draft>
     let bytes = expand(&shown, &bytes)?;
     let beside = Beside::of(path)?;
     let source = Source { name: &shown, bytes: &bytes, provider, host: None, overlay: None, beside: Some(&beside) };
-    let document = parse(source)?;
+    let document = document::read(&shown, &bytes)?;
     let known = aws::is_model(&document)
         || super::discovery::is_document(&document)
         || document.get("openapi").is_some()

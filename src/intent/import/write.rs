@@ -17,8 +17,26 @@ pub(super) fn catalog(draft: &Draft, name: &str, digest: &[u8], overlay: Option<
     line(&mut out, &format!("# version: {}", comment(&draft.version)));
     line(&mut out, &format!("# sha256: {digest}"));
     line(&mut out, &format!("# operations: {}, of which {uncertain} were guessed from a name (`uncertain`)", draft.operations.len()));
+    left_out(&mut out, draft);
     body(&mut out, draft, overlay);
     out
+}
+
+/// The most operations left out that are named one by one.
+const NAMED: usize = 200;
+
+fn left_out(out: &mut String, draft: &Draft) {
+    let all = &draft.left_out;
+    if all.is_empty() {
+        return;
+    }
+    line(out, &format!("# left out: {}, calls of which are `{}.unknown`", all.len(), draft.provider));
+    for one in all.iter().take(NAMED) {
+        line(out, &format!("#   {}: {}", comment(&one.pointer), comment(&one.why)));
+    }
+    if all.len() > NAMED {
+        line(out, &format!("#   and {} more", all.len() - NAMED));
+    }
 }
 
 /// Writes a catalog without the header.
@@ -66,8 +84,7 @@ fn one(operation: &DraftOperation) -> String {
         match values.as_slice() {
             [] if key == "match" => facts.push("match: []".into()),
             [] => {}
-            [one] => facts.push(format!("{key}: {}", quoted(one))),
-            many => facts.push(format!("{key}: [{}]", many.iter().map(|m| quoted(m)).collect::<Vec<_>>().join(", "))),
+            all => facts.push(format!("{key}: {}", matches(all))),
         }
     }
     facts.push(format!("effect: {}", operation.effect));
@@ -99,6 +116,13 @@ fn one(operation: &DraftOperation) -> String {
         facts.push("uncertain: true".into());
     }
     format!("{{{}}}", facts.join(", "))
+}
+
+fn matches(all: &[String]) -> String {
+    match all {
+        [one] => quoted(one),
+        all => format!("[{}]", all.iter().map(|m| quoted(m)).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 fn list(values: &[String]) -> String {

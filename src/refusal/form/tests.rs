@@ -124,6 +124,20 @@ fn git_is_known_where_no_catalog_says_so() {
 }
 
 #[test]
+fn git_is_answered_in_its_own_protocol_where_it_shows_nothing_else() {
+    for (kind, media, before) in
+        [("receive", "application/x-git-receive-pack-request", "\u{3}"), ("upload", "application/x-git-upload-pack-request", "ERR ")]
+    {
+        let request = headers(&[("content-type", media)]);
+        let cx = Context { headers: Some(&request), body: Some(b""), ..context(ErrorForm::Git) };
+        let line = format!("{before}{TEXT}\n");
+        let want = (format!("application/x-git-{kind}-pack-result"), format!("{:04x}{line}0000", line.len() + 4));
+        assert_eq!(rendered(&cx), want);
+        assert_eq!(render(&refusal(), &cx).status(), 200);
+    }
+}
+
+#[test]
 fn json_rpc_answers_each_request_by_its_id() {
     let answer = |body: Option<&'static [u8]>| json_of(&Context { body, ..context(ErrorForm::Jsonrpc) });
     let one = answer(Some(br#"{"jsonrpc":"2.0","id":"a","method":"tools/call"}"#));
