@@ -13,7 +13,11 @@ use std::{
 
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
-use crate::{call::Effect, config::CatalogSource, intent::Catalog};
+use crate::{
+    call::Effect,
+    config::CatalogSource,
+    intent::{Catalog, import as import_from},
+};
 
 /// Intents: what requests mean, and the operations that catalogs list
 #[derive(Debug, ClapArgs)]
@@ -38,7 +42,7 @@ enum Command {
     Search(SearchArgs),
     /// Show one operation, and a grant for it to paste
     Show(ShowArgs),
-    /// Make a catalog from an OpenAPI description
+    /// Make a catalog from a vendor's own description
     Import(ImportArgs),
 }
 
@@ -124,15 +128,22 @@ struct ShowArgs {
 #[command(after_help = "Examples:
   remit intents import api.json --provider acme -o catalog/acme.yaml
   remit intents import openapi.yaml --host api.acme.example --overlay acme.overlay.yaml
+  remit intents import schema.graphql --provider acme --host api.acme.example/graphql -o acme.yaml
+  remit intents import tools.json --provider acme --host mcp.acme.example/mcp -o acme.yaml
+  remit intents import acme.binpb --provider acme --host grpc.acme.example -o acme.yaml
 
 Effects and labels that were guessed from a name are marked `uncertain: true`; an overlay corrects them.")]
 struct ImportArgs {
-    /// The description: OpenAPI 3.0 or 3.1, JSON or YAML
+    /// The description: OpenAPI, GraphQL (SDL, or the answer to an introspection query), a protobuf
+    /// descriptor set, an MCP server's answer to tools/list, an A2A agent card
     source: PathBuf,
     /// The provider's id; ids of operations begin with it
     #[arg(long, value_name = "NAME")]
     provider: Option<String>,
-    /// The host, where the description names none
+    /// What the source is written in; without it, what it looks like
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// The host, where the description names none; for GraphQL and MCP with the path behind it
     #[arg(long)]
     host: Option<String>,
     /// Corrections to what is derived
@@ -144,6 +155,39 @@ struct ImportArgs {
     /// Where the catalog is written; without it, to standard output
     #[arg(short = 'o', long = "output-file", value_name = "FILE")]
     output: Option<PathBuf>,
+}
+
+/// What a description may be written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// OpenAPI 3, JSON or YAML
+    Openapi,
+    /// GraphQL's schema language, or the answer to an introspection query
+    Graphql,
+    /// An MCP server's answer to tools/list (and resources/list, prompts/list)
+    Mcp,
+    /// A protobuf descriptor set: protoc --include_imports --descriptor_set_out
+    Protobuf,
+    /// An A2A agent card
+    A2a,
+    /// A Google discovery document
+    Discovery,
+    /// An AWS service model of botocore's
+    Aws,
+}
+
+impl From<Format> for import_from::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Openapi => Self::Openapi,
+            Format::Graphql => Self::Graphql,
+            Format::Mcp => Self::Mcp,
+            Format::Protobuf => Self::Protobuf,
+            Format::A2a => Self::A2a,
+            Format::Discovery => Self::Discovery,
+            Format::Aws => Self::Aws,
+        }
+    }
 }
 
 /// How a command ended: the exit codes of every `remit` command.

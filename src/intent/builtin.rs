@@ -17,10 +17,11 @@ pub(super) struct Text {
     pub text: Cow<'static, str>,
 }
 
-const SHIPPED: [(&str, &str); 4] = [
+const SHIPPED: [(&str, &str); 5] = [
     ("builtin/anthropic.yaml", include_str!("../../config/catalog/anthropic.yaml")),
     ("builtin/github.yaml", include_str!("../../config/catalog/github.yaml")),
     ("builtin/github-git.yaml", include_str!("../../config/catalog/github-git.yaml")),
+    ("builtin/github-graphql.yaml", include_str!("../../config/catalog/github-graphql.yaml")),
     ("builtin/openai.yaml", include_str!("../../config/catalog/openai.yaml")),
 ];
 

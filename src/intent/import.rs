@@ -3,16 +3,21 @@
 //! The output depends on nothing but the description and the overlay, names where it came from,
 //! and marks every effect or label that was guessed from a name.
 
+mod a2a;
 mod aws;
 mod collide;
 mod derive;
 mod discovery;
 mod document;
+mod graphql;
+mod mcp;
 mod merge;
 mod names;
 mod openapi;
 mod overlay;
+mod protobuf;
 mod resolve;
+mod sniff;
 mod tree;
 mod write;
 
@@ -22,6 +27,7 @@ use crate::{
 };
 
 pub use overlay::Overlay;
+pub use sniff::Format;
 pub use tree::{Beside, Group, Tree, expand};
 
 /// The largest description that is read, in bytes.
@@ -38,7 +44,10 @@ pub struct Source<'a> {
     pub bytes: &'a [u8],
     /// The provider's id; without one, the first label of the host that says something.
     pub provider: Option<&'a str>,
-    /// The host, for a description that names none.
+    /// What it is written in; without it, what it looks like.
+    pub format: Option<Format>,
+    /// The host, for a description that names none; for GraphQL and MCP with the path behind it
+    /// (`api.acme.example/graphql`).
     pub host: Option<&'a str>,
     pub overlay: Option<&'a Overlay>,
     /// What lies beside an AWS model.
@@ -150,21 +159,17 @@ enum DraftBody {
     Json(Vec<(String, String)>),
 }
 
-/// Makes a catalog from one description: OpenAPI 3 or Swagger 2.0 (JSON or YAML), a Google discovery document or an
-/// AWS service model, which is told from its content.
+/// Makes a catalog from a description in one of the [`Format`]s.
 ///
 /// # Errors
 /// What is wrong in the description, at its JSON pointer.
 pub fn import(source: Source<'_>) -> Result<Imported, Problem> {
     check_provider(source.provider)?;
     let bytes = expand(source.name, source.bytes)?;
-    let document = document::read(source.name, &bytes)?;
-    let draft = draft(&document, source).map_err(|p| Problem { file: Some(source.name.into()), ..p })?;
+    let draft = draft(Source { bytes: &bytes, ..source }).map_err(|p| Problem { file: p.file.or_else(|| Some(source.name.into())), ..p })?;
     if draft.operations.is_empty() {
         return Err(Problem::new("the description has no operations").at(source.name, None));
     }
-    // A tree takes several times its text.
-    drop(document);
     // What no request tells apart is settled as between descriptions.
     let (mut draft, _) = merge::merge(vec![draft]);
     if let Some(overlay) = source.overlay {
@@ -178,22 +183,6 @@ pub fn import(source: Source<'_>) -> Result<Imported, Problem> {
     Ok(Imported { text, operations: draft.operations.len(), uncertain, left_out: draft.left_out.len(), provider: draft.provider })
 }
 
-/// Reads a description of whatever kind.
-fn draft(document: &serde_json::Value, source: Source<'_>) -> Result<Draft, Problem> {
-    if aws::is_model(document) {
-        let rules = match source.beside.and_then(|b| b.rules.as_ref()) {
-            Some((name, bytes)) => Some(document::read(name, bytes)?),
-            None => None,
-        };
-        let folder = source.beside.and_then(|b| b.folder.as_deref());
-        return aws::draft(aws::Model { model: document, rules: rules.as_ref(), folder, provider: source.provider });
-    }
-    if discovery::is_document(document) {
-        return discovery::draft(document, source.provider);
-    }
-    openapi::draft(document, source.provider, source.host)
-}
-
 fn check_provider(name: Option<&str>) -> Result<(), Problem> {
     let fits = |n: &str| {
         !n.is_empty() && n.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') && n != "unknown" && n != "tunnel"
@@ -204,6 +193,42 @@ fn check_provider(name: Option<&str>) -> Result<(), Problem> {
         }
         None => Ok(()),
     }
+}
+
+fn draft(source: Source<'_>) -> Result<Draft, Problem> {
+    let format = source.format.unwrap_or_else(|| Format::of(source.bytes));
+    if format == Format::Protobuf {
+        return protobuf::draft(source.bytes, source.provider, source.host);
+    }
+    if format == Format::Graphql && !source.bytes.trim_ascii_start().starts_with(b"{") {
+        let text = std::str::from_utf8(source.bytes).map_err(|_| Problem::new("the description is not UTF-8"))?;
+        return graphql::sdl(text, source.provider, source.host);
+    }
+    let document = document::read(source.name, source.bytes)?;
+    match format {
+        Format::Graphql => graphql::introspection(&document, source.provider, source.host),
+        Format::Mcp => mcp::draft(&document, source.provider, source.host),
+        Format::A2a => a2a::draft(&document, source.provider),
+        Format::Discovery => discovery::draft(&document, source.provider),
+        Format::Aws => {
+            let rules = match source.beside.and_then(|b| b.rules.as_ref()) {
+                Some((name, bytes)) => Some(document::read(name, bytes)?),
+                None => None,
+            };
+            let folder = source.beside.and_then(|b| b.folder.as_deref());
+            aws::draft(aws::Model { model: &document, rules: rules.as_ref(), folder, provider: source.provider })
+        }
+        Format::Openapi | Format::Protobuf => openapi::draft(&document, source.provider, source.host),
+    }
+}
+
+/// Where a description that does not say so is served: host, and path or `path`.
+fn address(host: Option<&str>, path: &str) -> Result<(String, String), Problem> {
+    let Some(host) = host else {
+        return Err(Problem::new("the description names no host").help(format!("give it with --host, such as api.acme.example{path}")));
+    };
+    let host = host.strip_prefix("https://").unwrap_or(host);
+    Ok(host.find('/').map_or_else(|| (host.to_owned(), path.to_owned()), |at| (host[..at].to_owned(), host[at..].to_owned())))
 }
 
 fn first(problems: crate::problem::Problems) -> Problem {

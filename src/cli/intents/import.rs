@@ -86,6 +86,7 @@ fn import(args: &ImportArgs) -> Result<import::Imported, Problem> {
         name: args.source_name.as_deref().unwrap_or(&file),
         bytes: &bytes,
         provider: args.provider.as_deref(),
+        format: args.format.map(Into::into),
         host: args.host.as_deref(),
         overlay: overlay.as_ref(),
         beside: Some(&Beside::of(&args.source)?),

@@ -35,11 +35,6 @@ pub(super) struct Model<'a> {
     pub provider: Option<&'a str>,
 }
 
-/// Whether a document is an AWS service model.
-pub(super) fn is_model(document: &Value) -> bool {
-    document.pointer("/metadata/protocol").is_some() && document.get("operations").is_some()
-}
-
 /// Reads a model.
 pub(super) fn draft(source: Model<'_>) -> Result<Draft, Problem> {
     let reader = Reader::new(source)?;

@@ -26,11 +26,6 @@ use super::{
 /// The provider of every API: one credential, and grants such as `google.drive.*`.
 pub(super) const PROVIDER: &str = "google";
 
-/// Whether a document is a description of this kind.
-pub(super) fn is_document(document: &Value) -> bool {
-    document.get("discoveryVersion").is_some() && document.get("rootUrl").is_some()
-}
-
 /// Reads a document.
 pub(super) fn draft(document: &Value, provider: Option<&str>) -> Result<Draft, Problem> {
     let text = |key: &str| document.get(key).and_then(Value::as_str).unwrap_or("");

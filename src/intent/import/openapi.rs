@@ -48,6 +48,11 @@ pub(super) fn draft(document: &Value, provider: Option<&str>, host: Option<&str>
     Ok(Draft { provider: reader.provider, version, hosts, operations, left_out: reader.left_out, ..Draft::default() })
 }
 
+/// `api.github.com` → `github`: what a provider is called unless someone says otherwise.
+pub(super) fn name_from_host(host: &str) -> String {
+    server::provider(host, None)
+}
+
 /// Whether it is Swagger 2.0, or else OpenAPI 3. YAML makes numbers of both, unless quoted.
 fn version(document: &Value) -> Result<bool, Problem> {
     let of = |key: &str| document.get(key).map(text).unwrap_or_default();

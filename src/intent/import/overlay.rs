@@ -7,7 +7,7 @@ use crate::{
     problem::Problem,
 };
 
-use super::DraftOperation;
+use super::{DraftBody, DraftOperation};
 
 /// Corrections to an imported catalog. Rules apply in order; one that matches nothing is an
 /// error, so that an overlay does not outlive what it corrects.
@@ -39,6 +39,9 @@ struct Rule {
     labels: Option<Vec<Label>>,
     reserved: Option<Vec<String>>,
     follows: Option<Vec<String>>,
+    /// Parameters of the body that are to be called otherwise.
+    #[serde(default)]
+    rename: std::collections::BTreeMap<String, String>,
     /// Nothing to correct: someone looked.
     #[serde(default)]
     certain: bool,
@@ -84,6 +87,13 @@ impl Rule {
         }
         if let Some(follows) = &self.follows {
             operation.follows.clone_from(follows);
+        }
+        if let DraftBody::Json(pairs) = &mut operation.body {
+            for (name, _) in pairs.iter_mut() {
+                if let Some(new) = self.rename.get(name.as_str()) {
+                    name.clone_from(new);
+                }
+            }
         }
         let mut changes = self.reserved.is_none();
         for name in self.reserved.iter().flatten() {

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{intent::pack, problem::Problem};
 
-use super::{Draft, MAX_DESCRIPTION, Source, aws, document, draft, first, merge, write};
+use super::{Draft, MAX_DESCRIPTION, Source, Format, draft, first, merge, write};
 
 /// How many files a folder may hold.
 const MAX_FILES: usize = 20_000;
@@ -138,17 +138,18 @@ fn one(root: &Path, path: &Path, provider: Option<&str>) -> Result<Option<Draft>
     let bytes = read(path)?;
     let bytes = expand(&shown, &bytes)?;
     let beside = Beside::of(path)?;
-    let source = Source { name: &shown, bytes: &bytes, provider, host: None, overlay: None, beside: Some(&beside) };
-    let document = document::read(&shown, &bytes)?;
-    let known = aws::is_model(&document)
-        || super::discovery::is_document(&document)
-        || document.get("openapi").is_some()
-        || document.get("swagger").is_some();
+    let format = Format::of(&bytes);
+    let known = match format {
+        Format::Openapi => ["openapi", "swagger"].iter().any(|w| std::str::from_utf8(&bytes).is_ok_and(|t| t.contains(w))),
+        Format::Discovery | Format::Aws => true,
+        Format::Graphql | Format::Mcp | Format::Protobuf | Format::A2a => false,
+    };
     if !known {
         return Ok(None);
     }
+    let source = Source { name: &shown, bytes: &bytes, provider, format: Some(format), host: None, overlay: None, beside: Some(&beside) };
     // Google describes an API or two without methods.
-    draft(&document, source).map(|d| Some(d).filter(|d| !d.operations.is_empty())).map_err(|p| Problem { file: Some(shown.into()), ..p })
+    draft(source).map(|d| Some(d).filter(|d| !d.operations.is_empty())).map_err(|p| Problem { file: Some(shown.into()), ..p })
 }
 
 fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Problem> {
