@@ -15,6 +15,7 @@ use crate::{
     },
     audit::Audit,
     authority::{Registry, Tasks},
+    call::Effect,
     clock::SystemClock,
     config::{Ca, Config, OperationFacts, RegistrySpec},
     credential::Broker,
@@ -115,7 +116,7 @@ fn sources(config: &Config, registry: &RegistrySpec, catalog: &Catalog) -> decid
         builtin: config.policies.builtin,
         paths: config.policies.paths.clone(),
         registry: decide::registry_data(registry),
-        parameters: catalog.parameter_names().into_iter().map(str::to_owned).collect(),
+        parameters: catalog.parameter_names().into_iter().collect(),
         timeout: config.limits.decision,
         cache_bytes: config.limits.cache,
     }
@@ -138,14 +139,23 @@ fn folded(registry: &RegistrySpec, catalog: &Catalog) -> RegistrySpec {
 
 /// Grants must name operations and parameters that a catalog knows.
 fn check_grants(config: &Config, catalog: &Catalog) -> Result<(), Problems> {
+    let named: Vec<&str> = config.registry.workflows.iter().flat_map(|w| &w.grants).flat_map(|g| &g.intents).map(|i| &**i).collect();
+    // A grant as wide as `aws.*` covers something of every effect but `admin`: compiling all of it to say so would cost more.
+    let wide: Vec<String> = named.iter().filter_map(|i| catalog.stand_in(i)).collect();
+    let names = if wide.is_empty() { Default::default() } else { catalog.parameter_names() };
+    let stand_ins = wide.iter().flat_map(|id| {
+        let effects = Effect::ALL.into_iter().filter(|e| *e != Effect::Admin);
+        effects.map(|effect| OperationFacts { id, effect, labels: &[], params: names.iter().map(String::as_str).collect() })
+    });
     let facts: Vec<_> = catalog
-        .operations()
+        .operations_for(&named)
         .map(|facts| OperationFacts {
             id: &facts.operation().id,
             effect: facts.operation().effect,
             labels: &facts.operation().labels,
             params: facts.parameters().map(|(name, _)| name).collect(),
         })
+        .chain(stand_ins)
         .collect();
     config.registry.check_against(&facts)
 }

@@ -5,6 +5,7 @@
 //! much of the body must be read for that; [`Found::read`] makes the intents. What could be read in two ways is
 //! refused on the way, never guessed (law 2).
 
+mod aws;
 mod build;
 mod builtin;
 mod catalog;
@@ -16,6 +17,7 @@ mod json;
 mod lines;
 mod llm;
 mod operation;
+mod pack;
 mod pattern;
 mod query;
 mod readers;

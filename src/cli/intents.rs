@@ -170,6 +170,10 @@ enum Format {
     Protobuf,
     /// An A2A agent card
     A2a,
+    /// A Google discovery document
+    Discovery,
+    /// An AWS service model of botocore's
+    Aws,
 }
 
 impl From<Format> for import_from::Format {
@@ -180,6 +184,8 @@ impl From<Format> for import_from::Format {
             Format::Mcp => Self::Mcp,
             Format::Protobuf => Self::Protobuf,
             Format::A2a => Self::A2a,
+            Format::Discovery => Self::Discovery,
+            Format::Aws => Self::Aws,
         }
     }
 }

@@ -11,10 +11,12 @@ use crate::{
 };
 
 use super::{
+    aws,
     builtin::Text,
-    catalog::{Catalog, Entry, Fallback, HostPattern, Place},
+    catalog::{Catalog, Entry, Fallback, Formed, HostPattern, Place},
     hosts::{self, HostSpec},
-    operation::{Made, Names, Shared, make},
+    operation::{MadePattern, Names, Shared, make},
+    pack::Shelf,
     pattern::Pattern,
     readers::{self, Kind, Mount, MountSpec},
     spec::Source,
@@ -34,9 +36,11 @@ pub(super) fn catalog(texts: &[Text], problems: &mut Vec<Problem>) -> Catalog {
         providers: Vec::new(),
         hosts: HashMap::default(),
         patterns: HashMap::default(),
+        forms: HashMap::default(),
         ids: HashMap::default(),
         was: HashMap::default(),
         unknown: Fallback::new(None),
+        shelf: Shelf::default(),
     };
     let mut by_provider: BTreeMap<&str, Vec<&Source<'_>>> = BTreeMap::new();
     for source in &sources {
@@ -65,7 +69,7 @@ fn provider(id: &str, sources: &[&Source<'_>], names: &mut Names, claims: &mut C
     let mut entry =
         Entry { fallback: Fallback::new(Some(&provider)), provider, operations: Vec::new(), tries: Vec::new(), mounts: Vec::new() };
     let folds: Vec<&str> = sources.iter().flat_map(|s| s.spec.fold.iter().map(String::as_str)).collect();
-    let mut served: BTreeMap<String, Served<'_>> = BTreeMap::new();
+    let mut filing = Filing::default();
     for source in sources {
         let defaults = hosts::parse(source, &source.spec.hosts, None, problems);
         let owner = Arc::clone(&entry.provider);
@@ -79,114 +83,168 @@ fn provider(id: &str, sources: &[&Source<'_>], names: &mut Names, claims: &mut C
                 continue;
             }
             catalog.ids.insert(Arc::clone(&made.compiled.operation.id), (number, at));
-            for host in &made.hosts {
-                served.entry(host.key()).or_insert_with(|| Served::new(host.clone())).add(at, &spec.id, source, &made, problems);
-            }
+            filing.add(at, &spec.id, source, made.patterns, made.keys, &made.hosts);
             entry.operations.push(made.compiled);
         }
-        mount(&mounts, &defaults, source, &mut served, &mut entry, problems);
+        filing.mount(&mounts, &defaults, source, &mut entry);
         check_folds(source, &entry, problems);
         // Hosts of a file without operations belong to the provider as well.
-        for host in defaults {
-            served.entry(host.key()).or_insert_with(|| Served::new(host));
+        for host in &defaults {
+            filing.host(host);
         }
     }
-    check_keys(&served, problems);
-    place_hosts(served, number, &mut entry, claims, sources, catalog, problems);
+    place_hosts(filing, number, &mut entry, claims, sources, catalog, problems);
     entry.operations.shrink_to_fit();
     catalog.providers.push(entry);
 }
 
-/// What one host serves: operation, its pattern's place, and a trie to be.
-struct Served<'s> {
-    host: HostSpec,
-    operations: Vec<u32>,
-    trie: Trie,
-    /// Shape → id and file of the operation that has it.
-    shapes: HashMap<String, (&'s str, &'s Source<'s>)>,
-    /// Readers that are mounted, and those that operations need: kind, id and file.
-    mounted: Vec<Kind>,
-    needed: Vec<(Kind, &'s str, &'s Source<'s>)>,
-}
-
-impl<'s> Served<'s> {
-    fn new(host: HostSpec) -> Self {
-        let (mounted, needed) = (Vec::new(), Vec::new());
-        Self { host, operations: Vec::new(), trie: Trie::new(), shapes: HashMap::new(), mounted, needed }
-    }
-
-    fn add(&mut self, at: u32, id: &'s str, source: &'s Source<'s>, made: &Made, problems: &mut Vec<Problem>) {
-        self.operations.push(at);
-        for (pattern, params) in &made.patterns {
-            if let Some((other, file)) = self.shapes.insert(pattern.shape(), (id, source)) {
-                let message = format!("`{}` matches the same requests as {other} ({})", pattern.shape(), file.place(other));
-                problems.push(source.problem(id, message).help("two operations that no request tells apart cannot both be listed"));
-                continue;
-            }
-            self.trie.insert(pattern, at, params.clone());
-        }
-        for (kind, key) in &made.keys {
-            if let Some((other, file)) = self.shapes.insert(key.to_string(), (id, source)) {
-                problems.push(source.problem(id, format!("`{key}` is also what {other} matches ({})", file.place(other))));
-                continue;
-            }
-            self.trie.insert_key(key, at);
-            self.needed.push((*kind, id, source));
-        }
-    }
-
-    /// Mounts a reader at its path.
-    fn mount(&mut self, at: u32, mount: &MountSpec, source: &'s Source<'s>, problems: &mut Vec<Problem>) {
-        self.operations.push(READER | at);
-        self.mounted.push(mount.kind);
-        let params: Box<[u16]> = (0..mount.path.names.len()).map(|i| i as u16).collect();
-        for method in mount.kind.methods() {
-            let pattern = Pattern { method: method.clone(), ..mount.path.clone() };
-            if let Some((other, file)) = self.shapes.insert(pattern.shape(), ("readers", source)) {
-                let message = format!("the reader's `{}` is also matched by {other} ({})", pattern.shape(), file.file.display());
-                problems.push(Problem::new(message).at(&source.file, line(source, "readers:")).key("readers"));
-                continue;
-            }
-            self.trie.insert(&pattern, READER | at, params.clone());
-        }
-    }
-}
-
-/// Mounts the readers of a file on its hosts.
-fn mount<'s>(
-    mounts: &[MountSpec],
-    hosts: &[HostSpec],
+/// Something that a request is matched against, and what it stands for.
+struct Filed<'s> {
+    what: What,
+    /// Its operation's place, or with [`READER`] its reader's.
+    at: u32,
+    id: &'s str,
     source: &'s Source<'s>,
-    served: &mut BTreeMap<String, Served<'s>>,
-    entry: &mut Entry,
-    problems: &mut Vec<Problem>,
-) {
-    for mount in mounts {
-        let at = entry.mounts.len() as u32;
-        entry.mounts.push(Mount::new(mount, &entry.provider));
-        for host in hosts {
-            served.entry(host.key()).or_insert_with(|| Served::new(host.clone())).mount(at, mount, source, problems);
+}
+
+enum What {
+    Path(MadePattern),
+    Key(Kind, Box<str>),
+}
+
+/// Everything that a provider's hosts serve.
+#[derive(Default)]
+struct Filing<'s> {
+    all: Vec<Filed<'s>>,
+    /// By the hosts' keys.
+    served: BTreeMap<String, Served>,
+}
+
+/// What one host serves, by its place in the filing.
+struct Served {
+    host: HostSpec,
+    filed: Vec<u32>,
+    mounted: Vec<Kind>,
+}
+
+impl<'s> Filing<'s> {
+    fn host(&mut self, host: &HostSpec) -> &mut Served {
+        self.served.entry(host.key()).or_insert_with(|| Served { host: host.clone(), filed: Vec::new(), mounted: Vec::new() })
+    }
+
+    fn file(&mut self, hosts: &[HostSpec], filed: Filed<'s>) {
+        let at = self.all.len() as u32;
+        let own = if let What::Path((pattern, ..)) = &filed.what { pattern.host.clone() } else { None };
+        for host in own.as_slice().iter().chain(hosts.iter().filter(|_| own.is_none())) {
+            self.host(host).filed.push(at);
+        }
+        self.all.push(filed);
+    }
+
+    fn add(
+        &mut self,
+        at: u32,
+        id: &'s str,
+        source: &'s Source<'s>,
+        patterns: Vec<MadePattern>,
+        keys: Vec<(Kind, Box<str>)>,
+        hosts: &[HostSpec],
+    ) {
+        for pattern in patterns {
+            self.file(hosts, Filed { what: What::Path(pattern), at, id, source });
+        }
+        for (kind, key) in keys {
+            self.file(hosts, Filed { what: What::Key(kind, key), at, id, source });
+        }
+    }
+
+    /// Mounts the readers of a file on its hosts, and where its operations need them.
+    fn mount(&mut self, mounts: &[MountSpec], hosts: &[HostSpec], source: &'s Source<'s>, entry: &mut Entry) {
+        for mount in mounts {
+            let at = READER | entry.mounts.len() as u32;
+            entry.mounts.push(Mount::new(mount, &entry.provider));
+            let needs =
+                |served: &&Served| served.filed.iter().any(|f| self.all.get(*f as usize).is_some_and(|f| f.needs(mount.kind, source)));
+            let mut all: Vec<HostSpec> = self.served.values().filter(needs).map(|s| s.host.clone()).collect();
+            all.extend(hosts.iter().filter(|h| !all.iter().any(|a| a.key() == h.key())).cloned().collect::<Vec<_>>());
+            let params: Box<[u16]> = (0..mount.path.names.len()).map(|i| i as u16).collect();
+            for method in mount.kind.methods() {
+                let pattern = Pattern { method: method.clone(), ..mount.path.clone() };
+                self.file(&all, Filed { what: What::Path((pattern, params.clone(), false)), at, id: "readers", source });
+            }
+            for host in &all {
+                self.host(host).mounted.push(mount.kind);
+            }
         }
     }
 }
 
-/// An operation that only a reader finds needs one on each of its hosts.
-fn check_keys(served: &BTreeMap<String, Served<'_>>, problems: &mut Vec<Problem>) {
-    for host in served.values() {
+impl Filed<'_> {
+    fn needs(&self, kind: Kind, source: &Source<'_>) -> bool {
+        std::ptr::eq(self.source, source) && matches!(&self.what, What::Key(own, _) if *own == kind)
+    }
+
+    /// `FILE:LINE` of it, to name the other of two.
+    fn place(&self) -> String {
+        self.source.place(self.id)
+    }
+}
+
+impl Served {
+    /// Puts what the host serves into a trie; two things that no request tells apart are a problem.
+    fn trie(&self, all: &[Filed<'_>], problems: &mut Vec<Problem>) -> Trie {
+        let mut trie = Trie::new();
+        let mut shapes: HashMap<String, &Filed<'_>> = HashMap::new();
         let mut missing: Vec<Kind> = Vec::new();
-        for (kind, id, source) in host.needed.iter().filter(|(kind, ..)| !host.mounted.contains(kind)) {
-            if !missing.contains(kind) {
-                missing.push(*kind);
-                let message = format!("nothing finds this operation on `{}`: no reader `{}` is mounted there", host.host.text, kind.word());
-                problems.push(source.problem(id, message).help(format!("write `readers: [{{{}: /path}}]`", kind.word())));
+        for filed in self.filed.iter().filter_map(|f| all.get(*f as usize)) {
+            let shape = match &filed.what {
+                What::Path((pattern, ..)) => pattern.shape(),
+                What::Key(_, key) => key.to_string(),
+            };
+            if let Some(other) = shapes.get(&shape) {
+                problems.push(twice(filed, other, &shape));
+                continue;
             }
+            shapes.insert(shape, filed);
+            match &filed.what {
+                What::Path((pattern, params, stream)) => trie.insert(pattern, filed.at, params.clone(), *stream),
+                What::Key(kind, key) => {
+                    trie.insert_key(key, filed.at);
+                    // An operation that only a reader finds needs one on each of its hosts.
+                    if !self.mounted.contains(kind) && !missing.contains(kind) {
+                        missing.push(*kind);
+                        let word = kind.word();
+                        let message = format!("nothing finds this operation on `{}`: no reader `{word}` is mounted there", self.host.text);
+                        problems.push(filed.source.problem(filed.id, message).help(format!("write `readers: [{{{word}: /path}}]`")));
+                    }
+                }
+            }
+        }
+        trie.finish();
+        trie
+    }
+}
+
+/// Two things of one shape.
+fn twice(filed: &Filed<'_>, other: &Filed<'_>, shape: &str) -> Problem {
+    let (source, id) = (filed.source, filed.id);
+    if filed.at & READER != 0 || other.at & READER != 0 {
+        let (id, file) = if filed.at & READER != 0 { (other.id, &other.source.file) } else { (filed.id, &filed.source.file) };
+        let message = format!("the reader's `{shape}` is also matched by {id} ({})", file.display());
+        return Problem::new(message).at(&source.file, line(source, "readers:")).key("readers");
+    }
+    match &filed.what {
+        What::Key(_, key) => source.problem(id, format!("`{key}` is also what {} matches ({})", other.id, other.place())),
+        What::Path(_) => {
+            let message = format!("`{shape}` matches the same requests as {} ({})", other.id, other.place());
+            source.problem(id, message).help("two operations that no request tells apart cannot both be listed")
         }
     }
 }
 
 /// Gives every host its trie; hosts that serve the same operations share one.
 fn place_hosts(
-    served: BTreeMap<String, Served<'_>>,
+    filing: Filing<'_>,
     number: u32,
     entry: &mut Entry,
     claims: &mut Claims,
@@ -194,30 +252,44 @@ fn place_hosts(
     catalog: &mut Catalog,
     problems: &mut Vec<Problem>,
 ) {
+    let Filing { all, served } = filing;
     let mut tries: HashMap<Vec<u32>, u32> = HashMap::new();
-    for (key, Served { host, operations, mut trie, .. }) in served {
+    for (key, served) in served {
+        let host = &served.host;
         let file = sources.first().map_or_else(String::new, |s| s.file.display().to_string());
         let claim = (entry.provider.id.to_string(), file);
-        let other = claims.0.iter().find(|(k, (p, _))| (**k == key || hosts::overlap(k, &key)) && *p != claim.0);
+        let other = claims.0.iter().find(|(k, (p, _))| *p != claim.0 && (**k == key || hosts::overlap(k, &key)));
         if let Some((_, (provider, file))) = other {
             let place = sources.first().map(|s| s.file.clone()).unwrap_or_default();
             let message = format!("the host `{}` belongs to the provider `{provider}` already ({file})", host.text);
-            problems.push(Problem::new(message).at(place, None).key("hosts"));
+            problems.push(Problem::new(message).at(&place, None).key("hosts"));
             continue;
         }
-        claims.0.insert(key, claim);
-        let trie = *tries.entry(operations).or_insert_with(|| {
-            trie.finish();
-            entry.tries.push(trie);
-            entry.tries.len() as u32 - 1
-        });
-        let place = Place { provider: number, trie };
+        claims.0.insert(key.clone(), claim);
+        let trie = match tries.get(&served.filed) {
+            Some(trie) => *trie,
+            None => {
+                entry.tries.push(served.trie(&all, problems));
+                entry.tries.len() as u32 - 1
+            }
+        };
+        let Served { host, filed, .. } = served;
+        tries.insert(filed, trie);
+        place_host(host, key, Place { provider: number, trie }, catalog);
+    }
+}
+
+fn place_host(host: HostSpec, key: String, place: Place, catalog: &mut Catalog) {
+    if aws::is_formed(&host.text) {
+        catalog.forms.insert(key.into(), Formed { place, names: host.names.clone() });
         if host.names.is_empty() {
             catalog.hosts.insert(host.text.into(), place);
-        } else {
-            let pattern = HostPattern { labels: host.labels, names: host.names, place };
-            catalog.patterns.entry(host.ending).or_default().push(pattern);
         }
+    } else if host.names.is_empty() {
+        catalog.hosts.insert(host.text.into(), place);
+    } else {
+        let pattern = HostPattern { labels: host.labels, names: host.names, place };
+        catalog.patterns.entry(host.ending).or_default().push(pattern);
     }
 }
 

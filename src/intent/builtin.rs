@@ -25,6 +25,12 @@ const SHIPPED: [(&str, &str); 5] = [
     ("builtin/openai.yaml", include_str!("../../config/catalog/openai.yaml")),
 ];
 
+/// Those that ship compressed.
+pub(super) const PACKS: [(&str, &[u8]); 2] = [
+    ("builtin/aws.pack", include_bytes!("../../config/catalog/aws.pack")),
+    ("builtin/google.pack", include_bytes!("../../config/catalog/google.pack")),
+];
+
 /// The catalogs that ship.
 pub(super) fn texts() -> impl Iterator<Item = Text> {
     SHIPPED.iter().map(|(file, text)| Text { file: file.into(), text: Cow::Borrowed(*text) })

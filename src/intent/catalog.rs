@@ -9,14 +9,16 @@ use smallvec::{SmallVec, smallvec};
 use crate::{
     call::{Effect, Head, Host, Intent, Operation, Param, Params, Provider, UNKNOWN_HOST},
     config::CatalogSource,
-    problem::Problems,
+    problem::{Problem, Problems},
     refusal::{Reason, Refusal},
 };
 
 use super::{
+    aws::{Form, MOST_WILD},
     build, builtin,
     found::{Found, Reading},
     json::Plan,
+    pack::Shelf,
     readers::{Mount, Mounted},
     request::refuse_override,
     spec::Class,
@@ -30,6 +32,9 @@ pub const TUNNEL: &str = "tunnel";
 /// that is known of them.
 pub const UNLISTED_HOST: &str = "host";
 
+/// How many groups that ship compressed are compiled to check one intent of a grant.
+const FEW_GROUPS: usize = 4;
+
 /// Every API that is known, compiled for matching. Never changes: a reload makes a new one.
 #[derive(Debug)]
 pub struct Catalog {
@@ -37,10 +42,14 @@ pub struct Catalog {
     pub(super) hosts: HashMap<Box<str>, Place, ahash::RandomState>,
     /// Hosts with parameters, by what stands after the last parameter.
     pub(super) patterns: HashMap<Box<str>, Vec<HostPattern>, ahash::RandomState>,
+    /// Hosts that have several forms, by the one that catalogs write.
+    pub(super) forms: HashMap<Box<str>, Formed, ahash::RandomState>,
     /// Id → provider and operation.
     pub(super) ids: HashMap<Arc<str>, (u32, u32), ahash::RandomState>,
     pub(super) was: HashMap<Box<str>, Arc<str>, ahash::RandomState>,
     pub(super) unknown: Fallback,
+    /// What is compiled when it is first asked for.
+    pub(super) shelf: Shelf,
 }
 
 /// One provider, compiled.
@@ -59,6 +68,13 @@ pub(super) struct Entry {
 pub(super) struct Place {
     pub provider: u32,
     pub trie: u32,
+}
+
+/// A host that has several forms, and its parameters.
+#[derive(Debug)]
+pub(super) struct Formed {
+    pub place: Place,
+    pub names: Box<[Arc<str>]>,
 }
 
 /// `{site}.atlassian.net`: labels from the left, None for a parameter.
@@ -171,9 +187,17 @@ impl Catalog {
     pub fn load(sources: &[CatalogSource]) -> Result<Self, Problems> {
         let mut texts = Vec::new();
         let mut problems = Vec::new();
+        let mut shelf = Shelf::default();
         for source in sources {
             match source {
-                CatalogSource::Builtin => texts.extend(builtin::texts()),
+                CatalogSource::Builtin => {
+                    texts.extend(builtin::texts());
+                    for (file, pack) in builtin::PACKS {
+                        if shelf.add(pack).is_none() {
+                            problems.push(Problem::new("this pack of catalogs is broken").at(file, None));
+                        }
+                    }
+                }
                 CatalogSource::Inline { file, text } => texts.push(builtin::Text { file: file.clone(), text: text.clone().into() }),
                 CatalogSource::File(path) => match builtin::read_file(path) {
                     Ok(text) => texts.push(text),
@@ -181,7 +205,7 @@ impl Catalog {
                 },
             }
         }
-        let catalog = build::catalog(&texts, &mut problems);
+        let catalog = Self { shelf, ..build::catalog(&texts, &mut problems) };
         if problems.is_empty() { Ok(catalog) } else { Err(Problems(problems)) }
     }
 
@@ -203,6 +227,9 @@ impl Catalog {
     pub fn find(&self, head: &Head) -> Result<Found<'_>, Refusal> {
         refuse_override(&head.headers)?;
         let Some((place, hosts)) = self.place(&head.to.host) else {
+            if let Some(catalog) = self.shelf.catalog(&head.to.host) {
+                return catalog.find(head);
+            }
             refuse_slash(head)?;
             return Ok(Found::unlisted(None, self.unknown.operation(&head.method)));
         };
@@ -210,10 +237,17 @@ impl Catalog {
             return Ok(Found::unlisted(None, self.unknown.operation(&head.method)));
         };
         if let Some(trie) = entry.tries.get(place.trie as usize)
-            && let Some(hit) = trie.find(&head.method, &head.path).map_err(|e| ambiguous(e.to_string()))?
+            && let Some(hit) = trie.find(&head.method, &head.path, &head.headers).map_err(|e| ambiguous(e.to_string()))?
         {
             if let Some(mount) = entry.mount(&hit) {
                 refuse_slash(head)?;
+                if let Some(key) = mount.kind.key_of_head(head).map_err(ambiguous)? {
+                    let compiled = trie.key(&key).and_then(|at| entry.operations.get(at as usize));
+                    return compiled.map_or_else(
+                        || Ok(Found::unlisted(Some(&entry.provider), entry.fallback.operation(&head.method))),
+                        |compiled| Found::listed(entry, compiled, hit, hosts, head),
+                    );
+                }
                 return Found::mounted(Mounted { entry, trie, mount, captures: hit.captures, hosts }, head);
             }
             if let Some(compiled) = entry.operations.get(hit.leaf.operation as usize) {
@@ -229,21 +263,57 @@ impl Catalog {
     #[must_use]
     pub fn tunnel(&self, host: &Host) -> Reading {
         let entry = self.place(host).and_then(|(place, _)| self.providers.get(place.provider as usize));
+        if entry.is_none()
+            && let Some(catalog) = self.shelf.catalog(host)
+        {
+            return catalog.tunnel(host);
+        }
         let operation = Arc::clone(&entry.map_or(&self.unknown, |e| &e.fallback).tunnel);
         let mut params = Params::default();
         params.push(Arc::from(UNLISTED_HOST), Param::Text(host.as_str().into()));
         Reading { intents: smallvec![Intent { operation, params }], provider: entry.map(|e| Arc::clone(&e.provider)) }
     }
 
-    /// Every operation that is listed, by provider, in the catalog's order.
+    /// Every operation that is listed, by provider, in the catalog's order. Compiles all that ships.
     pub fn operations(&self) -> impl Iterator<Item = Facts<'_>> {
+        self.own_operations().chain(self.shelf.all().flat_map(Self::own_operations))
+    }
+
+    /// The operations that some intents of grants may name (ids, and prefixes that end in `*`):
+    /// those that are compiled anyhow, and those of groups that an intent names.
+    pub fn operations_for<'c>(&'c self, intents: &[&str]) -> impl Iterator<Item = Facts<'c>> {
+        let mut groups: BTreeSet<&str> = BTreeSet::new();
+        for intent in intents {
+            let named: Vec<&str> = self.shelf.groups(intent.trim_end_matches('*')).collect();
+            if named.len() <= FEW_GROUPS {
+                groups.extend(named.into_iter().filter_map(|g| self.shelf.group(g)));
+            }
+        }
+        // Groups may share a catalog.
+        let mut catalogs: Vec<&Self> = groups.into_iter().filter_map(|g| self.shelf.with_group(g)).collect();
+        catalogs.dedup_by(|a, b| std::ptr::eq(*a, *b));
+        self.own_operations().chain(catalogs.into_iter().flat_map(Self::own_operations))
+    }
+
+    /// For an intent that is a prefix of more groups than are compiled to check a grant, such as
+    /// `aws.*`: an id that it covers.
+    #[must_use]
+    pub fn stand_in(&self, intent: &str) -> Option<String> {
+        let prefix = intent.strip_suffix('*')?;
+        self.shelf.groups(prefix).nth(FEW_GROUPS)?;
+        self.shelf.groups(prefix).next().map(|group| format!("{group}.~"))
+    }
+
+    fn own_operations(&self) -> impl Iterator<Item = Facts<'_>> {
         self.providers.iter().flat_map(|entry| entry.operations.iter().map(|compiled| Facts { compiled }))
     }
 
     /// An operation by its id, or by one that it had before.
     #[must_use]
     pub fn operation(&self, id: &str) -> Option<Facts<'_>> {
-        let (provider, operation) = *self.ids.get(self.current_id(id))?;
+        let Some((provider, operation)) = self.ids.get(self.current_id(id)).copied() else {
+            return self.shelf.with_id(id)?.operation(id);
+        };
         let entry = self.providers.get(provider as usize)?;
         Some(Facts { compiled: entry.operations.get(operation as usize)? })
     }
@@ -251,48 +321,61 @@ impl Catalog {
     /// The present id of an operation that was renamed; any other id as it is.
     #[must_use]
     pub fn current_id<'a>(&'a self, id: &'a str) -> &'a str {
-        self.was.get(id).map_or(id, |new| new)
+        match self.was.get(id) {
+            Some(new) => new,
+            None if self.shelf.is_empty() || self.ids.contains_key(id) => id,
+            None => self.shelf.with_id(id).map_or(id, |catalog| catalog.current_id(id)),
+        }
     }
 
     /// Every provider, by id.
     pub fn providers(&self) -> impl Iterator<Item = &Arc<Provider>> {
-        self.providers.iter().map(|e| &e.provider)
+        self.providers.iter().map(|e| &e.provider).chain(self.shelf.providers())
     }
 
     /// The provider that a host belongs to.
     #[must_use]
     pub fn provider_for_host(&self, host: &Host) -> Option<&Arc<Provider>> {
-        self.place(host).and_then(|(place, _)| self.providers.get(place.provider as usize)).map(|e| &e.provider)
+        match self.place(host) {
+            Some((place, _)) => self.providers.get(place.provider as usize).map(|e| &e.provider),
+            None => self.shelf.provider(host),
+        }
     }
 
     /// The provider that a call is for, in the form in which its clients show errors: a reader on
     /// its path may have one of its own.
     #[must_use]
     pub fn provider_for(&self, head: &Head) -> Option<&Arc<Provider>> {
-        let (place, _) = self.place(&head.to.host)?;
+        let Some((place, _)) = self.place(&head.to.host) else { return self.shelf.provider(&head.to.host) };
         let entry = self.providers.get(place.provider as usize)?;
-        let hit = entry.tries.get(place.trie as usize).and_then(|t| t.find(&head.method, &head.path).ok().flatten());
+        let hit = entry.tries.get(place.trie as usize).and_then(|t| t.find(&head.method, &head.path, &head.headers).ok().flatten());
         let mount = hit.and_then(|hit| entry.mount(&hit));
         Some(mount.map_or(&entry.provider, |m| &m.provider))
     }
 
     /// Every name that a parameter can have, so that a policy which asks for another is refused.
     #[must_use]
-    pub fn parameter_names(&self) -> BTreeSet<&str> {
-        let declared = self.operations().flat_map(|f| f.compiled.declared.iter().map(|d| &*d.name));
-        declared.chain([UNLISTED_HOST]).collect()
+    pub fn parameter_names(&self) -> BTreeSet<String> {
+        let declared = self.own_operations().flat_map(|f| f.compiled.declared.iter().map(|d| &*d.name));
+        let mut names: BTreeSet<String> = declared.chain([UNLISTED_HOST]).map(str::to_owned).collect();
+        self.shelf.parameter_names(&mut names);
+        names
     }
 
     /// Whether some provider compares a parameter without regard to case: its values arrive in
     /// lower case, so a constraint on it must be written so.
     #[must_use]
     pub fn is_folded(&self, parameter: &str) -> bool {
-        self.operations().any(|f| f.compiled.declared.iter().any(|d| d.fold && &*d.name == parameter))
+        // No pack that ships folds.
+        self.own_operations().any(|f| f.compiled.declared.iter().any(|d| d.fold && &*d.name == parameter))
     }
 
     fn place(&self, host: &Host) -> Option<(Place, HostParams)> {
         if let Some(place) = self.hosts.get(host.as_str()) {
             return Some((*place, HostParams::new()));
+        }
+        if let Some(found) = self.formed(host) {
+            return Some(found);
         }
         if self.patterns.is_empty() {
             return None;
@@ -314,6 +397,25 @@ impl Entry {
     /// The reader that a path led to.
     fn mount(&self, hit: &Hit<'_>) -> Option<&Mount> {
         if hit.leaf.operation & READER == 0 { None } else { self.mounts.get((hit.leaf.operation & !READER) as usize) }
+    }
+}
+
+impl Catalog {
+    fn formed(&self, host: &Host) -> Option<(Place, HostParams)> {
+        if self.forms.is_empty() {
+            return None;
+        }
+        let form = Form::of(host.as_str())?;
+        let mut key = SmallVec::new();
+        // A name before one that stands for any.
+        (0..=MOST_WILD).find_map(|wild| {
+            if !form.key(wild, &mut key) {
+                return None;
+            }
+            let formed = self.forms.get(std::str::from_utf8(&key).ok()?)?;
+            let values = form.captured(wild).map(Box::from);
+            Some((formed.place, formed.names.iter().cloned().zip(values).collect()))
+        })
     }
 }
 

@@ -85,7 +85,7 @@ impl<'c> Found<'c> {
     }
 
     pub(super) fn listed(entry: &'c Entry, compiled: &'c Compiled, hit: Hit<'c>, hosts: HostParams, head: &Head) -> Result<Self, Refusal> {
-        let reads = reads(compiled, head)?;
+        let reads = if hit.leaf.stream { Reads::Nothing } else { reads(compiled, head)? };
         let listed = Listed { entry, compiled, leaf: hit.leaf, captures: hit.captures, hosts, reads };
         if head.path.has_encoded_slash() {
             listed.check_slashes(head)?;
@@ -459,8 +459,9 @@ impl Declared {
 
 /// `_method` lets a client name another method to many frameworks.
 fn refuse_method(folded: &str) -> Result<(), Refusal> {
-    if folded == "_method" {
-        return Err(ambiguous("`_method` asks for another method than the request's own".into()));
+    // Google's front end takes the latter three for a method, a body and its type.
+    if matches!(folded, "_method" | "$httpmethod" | "$req" | "$ct") {
+        return Err(ambiguous(format!("`{folded}` asks for another request than the one that is sent")));
     }
     Ok(())
 }

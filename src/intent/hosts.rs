@@ -60,7 +60,7 @@ pub(super) fn parse_one(text: &str) -> Result<HostSpec, String> {
         }
         labels.push(if name.is_some() { None } else { Some(Box::from(label)) });
     }
-    let plain = text.replace(['{', '}'], "");
+    let plain = labels.iter().map(|l| l.as_deref().unwrap_or("x")).collect::<Vec<_>>().join(".");
     match Host::parse(&plain) {
         Ok(host) if host.as_str() == plain => {}
         Ok(_) => return Err(format!("`{text}`: write the host in lower case, without a port or a trailing dot")),

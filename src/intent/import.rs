@@ -4,16 +4,21 @@
 //! and marks every effect or label that was guessed from a name.
 
 mod a2a;
+mod aws;
 mod collide;
 mod derive;
+mod discovery;
 mod document;
 mod graphql;
 mod mcp;
+mod merge;
+mod names;
 mod openapi;
 mod overlay;
 mod protobuf;
 mod resolve;
 mod sniff;
+mod tree;
 mod write;
 
 use crate::{
@@ -23,6 +28,7 @@ use crate::{
 
 pub use overlay::Overlay;
 pub use sniff::Format;
+pub use tree::{Beside, Group, Tree, expand};
 
 /// The largest description that is read, in bytes.
 pub const MAX_DESCRIPTION: u64 = 96 << 20;
@@ -44,6 +50,8 @@ pub struct Source<'a> {
     /// (`api.acme.example/graphql`).
     pub host: Option<&'a str>,
     pub overlay: Option<&'a Overlay>,
+    /// What lies beside an AWS model.
+    pub beside: Option<&'a Beside>,
 }
 
 /// A catalog made from a description.
@@ -60,17 +68,20 @@ pub struct Imported {
 }
 
 /// A description as a catalog to be.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Draft {
     provider: String,
     version: String,
     hosts: Vec<String>,
+    credential: Option<String>,
+    errors: Option<String>,
+    body_type: Option<String>,
+    /// Word and path.
+    readers: Vec<(String, String)>,
+    /// Ids that no request tells from another's, and that one.
+    was: Vec<(String, String)>,
     operations: Vec<DraftOperation>,
     left_out: Vec<LeftOut>,
-    /// How errors are worded, where the format says it.
-    errors: Option<String>,
-    /// Word and path of each reader.
-    readers: Vec<(String, String)>,
 }
 
 /// An operation that no request can be told to be for.
@@ -81,11 +92,19 @@ struct LeftOut {
     why: String,
 }
 
-#[derive(Debug)]
+impl Draft {
+    fn new(provider: &str) -> Self {
+        Self { provider: provider.to_owned(), ..Self::default() }
+    }
+}
+
+#[derive(Debug, Clone)]
 struct DraftOperation {
     id: String,
-    /// As the catalog has them: `METHOD /path` with `{name}` and `{+name}`, base path included.
+    /// As the catalog writes them, base paths included.
     matches: Vec<String>,
+    /// Matches whose bodies are never read.
+    streams: Vec<String>,
     effect: Effect,
     labels: Vec<Label>,
     uncertain: bool,
@@ -96,6 +115,8 @@ struct DraftOperation {
     follows: Vec<String>,
     /// Its own, when it is not served where the others are.
     hosts: Vec<String>,
+    /// Bodies may be tens of MiB.
+    llm: bool,
 }
 
 impl DraftOperation {
@@ -104,6 +125,7 @@ impl DraftOperation {
         Self {
             id,
             matches,
+            streams: Vec::new(),
             effect,
             labels: Vec::new(),
             uncertain: false,
@@ -113,11 +135,22 @@ impl DraftOperation {
             reserved: Vec::new(),
             follows: Vec::new(),
             hosts: Vec::new(),
+            llm: false,
         }
+    }
+
+    /// One whose effect and labels were derived, and whose matches follow.
+    fn derived(id: String, derived: derive::Derived) -> Self {
+        let derive::Derived { effect, labels, uncertain } = derived;
+        Self { labels, uncertain, ..Self::new(id, Vec::new(), effect) }
+    }
+
+    fn all_matches(&self) -> impl Iterator<Item = &String> {
+        self.matches.iter().chain(&self.streams)
     }
 }
 
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 enum DraftBody {
     #[default]
     Undeclared,
@@ -131,15 +164,18 @@ enum DraftBody {
 /// # Errors
 /// What is wrong in the description, at its JSON pointer.
 pub fn import(source: Source<'_>) -> Result<Imported, Problem> {
-    if source.bytes.len() as u64 > MAX_DESCRIPTION {
-        return Err(Problem::new(format!("the description is larger than {} MiB", MAX_DESCRIPTION >> 20)).at(source.name, None));
-    }
     check_provider(source.provider)?;
-    let mut draft = draft(source).map_err(|p| Problem { file: p.file.or_else(|| Some(source.name.into())), ..p })?;
+    let bytes = expand(source.name, source.bytes)?;
+    let draft =
+        draft(Source { bytes: &bytes, ..source }).map_err(|p| Problem { file: p.file.or_else(|| Some(source.name.into())), ..p })?;
+    if draft.operations.is_empty() {
+        return Err(Problem::new("the description has no operations").at(source.name, None));
+    }
+    // What no request tells apart is settled as between descriptions.
+    let (mut draft, _) = merge::merge(vec![draft]);
     if let Some(overlay) = source.overlay {
         overlay.apply(&mut draft.operations)?;
     }
-    draft.operations.sort_by(|a, b| a.id.cmp(&b.id));
     let digest = ring::digest::digest(&ring::digest::SHA256, source.bytes);
     let text = write::catalog(&draft, source.name, digest.as_ref(), source.overlay);
     // What was written is read back before anyone relies on it.
@@ -174,6 +210,15 @@ fn draft(source: Source<'_>) -> Result<Draft, Problem> {
         Format::Graphql => graphql::introspection(&document, source.provider, source.host),
         Format::Mcp => mcp::draft(&document, source.provider, source.host),
         Format::A2a => a2a::draft(&document, source.provider),
+        Format::Discovery => discovery::draft(&document, source.provider),
+        Format::Aws => {
+            let rules = match source.beside.and_then(|b| b.rules.as_ref()) {
+                Some((name, bytes)) => Some(document::read(name, bytes)?),
+                None => None,
+            };
+            let folder = source.beside.and_then(|b| b.folder.as_deref());
+            aws::draft(aws::Model { model: &document, rules: rules.as_ref(), folder, provider: source.provider })
+        }
         Format::Openapi | Format::Protobuf => openapi::draft(&document, source.provider, source.host),
     }
 }

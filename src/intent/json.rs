@@ -277,7 +277,12 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let builds = self.builds();
         // Where parameters are looked for, keys equal but for case are one key to lax readers.
-        let mut keys = Keys::new(matches!(self.want, Want::Walk(_) | Want::Fold));
+        let looks = match self.want {
+            Want::Walk(step) => !step.below.is_empty() || self.top.is_some(),
+            Want::Fold => true,
+            Want::Nothing | Want::Value => false,
+        };
+        let mut keys = Keys::new(looks);
         let mut object = Map::new();
         while let Some(key) = map.next_key_seed(Key)? {
             keys.check(&key).map_err(A::Error::custom)?;

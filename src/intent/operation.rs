@@ -33,11 +33,14 @@ impl Names {
     }
 }
 
+/// A pattern, the parameters it captures, and whether the body is never read.
+pub(super) type MadePattern = (Pattern, Box<[u16]>, bool);
+
 /// A compiled operation, its patterns with the parameters they capture, and its hosts.
 #[derive(Debug)]
 pub(super) struct Made {
     pub compiled: Compiled,
-    pub patterns: Vec<(Pattern, Box<[u16]>)>,
+    pub patterns: Vec<MadePattern>,
     /// Matches that begin with a reader's word, and the reader.
     pub keys: Vec<(ReaderKind, Box<str>)>,
     pub hosts: Vec<HostSpec>,
@@ -66,10 +69,18 @@ pub(super) fn make(shared: &Shared<'_>, spec: &OperationSpec, names: &mut Names,
         Maker { source, spec, folds: shared.folds, mounts: shared.mounts, names, keys: Vec::new(), declared: Vec::new(), problems };
     let parsed = maker.patterns();
     let operation = maker.operation(shared.provider);
+    for pattern in &parsed {
+        maker.hosts(pattern.0.host.as_slice());
+    }
     maker.hosts(&hosts);
     maker.query();
     let body = maker.body();
-    let served = hosts.iter().map(|h| maker.names.share(&h.text)).collect();
+    let mut served: Vec<Arc<str>> = Vec::new();
+    for host in hosts.iter().chain(parsed.iter().filter_map(|(p, _)| p.host.as_ref())) {
+        if !served.iter().any(|s| **s == *host.text) {
+            served.push(maker.names.share(&host.text));
+        }
+    }
     maker.check_lists(parsed.is_empty());
     let keys = maker.keys;
     let declared = maker.declared.into_boxed_slice();
@@ -77,11 +88,12 @@ pub(super) fn make(shared: &Shared<'_>, spec: &OperationSpec, names: &mut Names,
         return None;
     }
     let at = |name: &str| declared.iter().position(|d| d.from == Origin::Path && *d.name == *name).unwrap_or(0) as u16;
-    let patterns = parsed.into_iter().map(|p| (p.names.iter().map(|n| at(n)).collect(), p)).map(|(a, p)| (p, a)).collect();
+    let params = |p: &Pattern| p.names.iter().map(|n| at(n)).collect();
+    let patterns = parsed.into_iter().map(|(p, stream)| (params(&p), p, stream)).map(|(a, p, stream)| (p, a, stream)).collect();
     let compiled = Compiled {
         operation: Arc::new(operation?),
-        matches: spec.matches.0.iter().map(|m| m.as_str().into()).collect(),
-        hosts: served,
+        matches: spec.matches.0.iter().chain(&spec.streams.0).map(|m| m.as_str().into()).collect(),
+        hosts: served.into(),
         declared,
         body,
         content: spec.content.iter().map(|c| c.to_ascii_lowercase().into()).collect(),
@@ -141,12 +153,15 @@ impl Maker<'_, '_> {
         })
     }
 
-    fn patterns(&mut self) -> Vec<Pattern> {
+    /// The matches, and of each whether its body is never read.
+    fn patterns(&mut self) -> Vec<(Pattern, bool)> {
         let mut all = Vec::new();
-        if self.spec.matches.0.is_empty() {
+        let spec = self.spec;
+        if spec.matches.0.is_empty() && spec.streams.0.is_empty() {
             self.problem("`match` is empty");
         }
-        for text in &self.spec.matches.0 {
+        let streams = spec.streams.0.iter().map(|m| (m, true));
+        for (text, stream) in spec.matches.0.iter().map(|m| (m, false)).chain(streams) {
             if text.starts_with(|c: char| c.is_ascii_lowercase()) {
                 self.key(text);
                 continue;
@@ -158,7 +173,7 @@ impl Maker<'_, '_> {
                             self.declare(name, name, Origin::Path, Shape::One);
                         }
                     }
-                    all.push(pattern);
+                    all.push((pattern, stream));
                 }
                 Err(message) => self.problem(message),
             }
@@ -183,7 +198,8 @@ impl Maker<'_, '_> {
 
     fn hosts(&mut self, hosts: &[HostSpec]) {
         for name in hosts.iter().flat_map(|h| h.names.iter()) {
-            if !self.declared.iter().any(|d| d.from == Origin::Host && d.name == *name) {
+            // A bucket that stands in the path of one match may stand in the host of another.
+            if !self.declared.iter().any(|d| matches!(d.from, Origin::Host | Origin::Path) && d.name == *name) {
                 self.declare(name, name, Origin::Host, Shape::One);
             }
         }

@@ -1,20 +1,26 @@
 //! What an operation matches: `GET /repos/{owner}/{repo}/issues?service=x`.
 
-use http::Method;
+use http::{HeaderName, Method};
+
+use super::hosts::{self, HostSpec};
 
 /// One `match` of an operation, parsed.
 #[derive(Debug, Clone)]
 pub(super) struct Pattern {
     pub method: Method,
+    /// The host that serves this match, when it is not one of the operation's.
+    pub host: Option<HostSpec>,
     pub segments: Vec<Segment>,
     /// Query parameters that must be there with just this value, decoded.
     pub query: Query,
+    /// Header fields that must be there.
+    pub headers: Vec<HeaderName>,
     /// The path parameters, in order.
     pub names: Vec<Box<str>>,
 }
 
-/// Names and values.
-pub(super) type Query = Vec<(Box<str>, Box<str>)>;
+/// Names and values; without one, any value will do.
+pub(super) type Query = Vec<(Box<str>, Option<Box<str>>)>;
 
 /// One segment of a path; the parameters' names stand in [`Pattern::names`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,15 +41,17 @@ pub(super) enum Piece {
 }
 
 impl Pattern {
-    /// Parses `METHOD PATH[?name=value&…]`.
+    /// Parses `METHOD [HOST]/PATH[?name=value&name…][ with FIELD,…]`.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let Some((method, target)) = text.split_once(' ') else {
             return Err("a match is a method, one space and a path, such as \"GET /items/{id}\"".into());
         };
         let upper = method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
         let method = Method::from_bytes(method.as_bytes()).ok().filter(|_| upper).ok_or_else(|| format!("`{method}` is not a method"))?;
+        let (target, fields) = target.split_once(" with ").map_or((target, None), |(t, f)| (t, Some(f)));
         let (path, query) = target.split_once('?').map_or((target, None), |(p, q)| (p, Some(q)));
-        let Some(path) = path.strip_prefix('/') else { return Err("the path must start with `/`".into()) };
+        let Some((host, path)) = path.split_once('/') else { return Err("the path must start with `/`".into()) };
+        let host = if host.is_empty() { None } else { Some(hosts::parse_one(host)?) };
         let mut names = Vec::new();
         let mut segments = Vec::new();
         let count = path.split('/').count();
@@ -59,7 +67,9 @@ impl Pattern {
             }
         }
         let query = query.map_or_else(|| Ok(Vec::new()), parse_query)?;
-        Ok(Self { method, segments, query, names })
+        let field = |f: &str| HeaderName::from_bytes(f.as_bytes()).map_err(|_| format!("`{f}` is no header field"));
+        let headers = fields.into_iter().flat_map(|f| f.split(',')).map(field).collect::<Result<_, _>>()?;
+        Ok(Self { method, host, segments, query, headers, names })
     }
 
     /// The match without its parameters' names: two operations of one shape cannot be told apart.
@@ -80,11 +90,18 @@ impl Pattern {
                 }),
             }
         }
-        let mut query: Vec<String> = self.query.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let mut query: Vec<String> =
+            self.query.iter().map(|(k, v)| v.as_ref().map_or_else(|| k.to_string(), |v| format!("{k}={v}"))).collect();
         query.sort_unstable();
         if !query.is_empty() {
             shape.push('?');
             shape.push_str(&query.join("&"));
+        }
+        let mut headers: Vec<&str> = self.headers.iter().map(HeaderName::as_str).collect();
+        headers.sort_unstable();
+        if !headers.is_empty() {
+            shape.push_str(" with ");
+            shape.push_str(&headers.join(","));
         }
         shape
     }
@@ -93,14 +110,14 @@ impl Pattern {
 fn parse_query(text: &str) -> Result<Query, String> {
     let mut pairs = Vec::new();
     for pair in text.split('&') {
-        let Some((name, value)) = pair.split_once('=') else { return Err(format!("`{pair}` in the query is not `name=value`")) };
+        let (name, value) = pair.split_once('=').map_or((pair, None), |(n, v)| (n, Some(v)));
         if name.is_empty() || pair.contains(['{', '}', '%', '+']) {
             return Err(format!("`{pair}`: a match holds literal query values; declare parameters with `query: [name]`"));
         }
         if pairs.iter().any(|(n, _): &(Box<str>, _)| **n == *name) {
             return Err(format!("`{name}` stands twice in the query"));
         }
-        pairs.push((name.into(), value.into()));
+        pairs.push((name.into(), value.map(Into::into)));
     }
     Ok(pairs)
 }
@@ -184,7 +201,10 @@ mod tests {
             "GET /a;b",
             "GET /a%20b",
             "GET /../x",
-            "GET /x?y",
+            "GET /x?",
+            "GET x.example?y",
+            "GET x..example/y",
+            "GET /x with a b",
             "GET /x?y={z}",
             "GET /{a b}",
             "GET /x?y=1&y=2",

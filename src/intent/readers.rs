@@ -6,6 +6,7 @@
 //! request must be allowed, and what a reader cannot read in one way is refused (law 2).
 
 mod a2a;
+mod aws;
 mod git;
 pub(super) mod graphql;
 mod jsonrpc;
@@ -44,10 +45,11 @@ pub(super) enum Kind {
     Mcp,
     A2a,
     Git,
+    Aws,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Graphql, Self::Mcp, Self::A2a, Self::Git];
+    const ALL: [Self; 5] = [Self::Graphql, Self::Mcp, Self::A2a, Self::Git, Self::Aws];
 
     /// The word that names it in `readers`, and with which its keys begin.
     pub(super) fn word(self) -> &'static str {
@@ -55,6 +57,7 @@ impl Kind {
             Self::Graphql => "graphql",
             Self::Mcp => "mcp",
             Self::A2a => "a2a",
+            Self::Aws => "aws",
             Self::Git => "git",
         }
     }
@@ -62,7 +65,7 @@ impl Kind {
     /// The methods of the requests that it reads.
     pub(super) fn methods(self) -> &'static [Method] {
         match self {
-            Self::Graphql => &[Method::GET, Method::POST],
+            Self::Graphql | Self::Aws => &[Method::GET, Method::POST],
             Self::Mcp | Self::A2a | Self::Git => &[Method::POST],
         }
     }
@@ -72,6 +75,7 @@ impl Kind {
         match self {
             Self::Graphql => Some(ErrorForm::Graphql),
             Self::Mcp | Self::A2a => Some(ErrorForm::Jsonrpc),
+            Self::Aws => None,
             Self::Git => Some(ErrorForm::Git),
         }
     }
@@ -79,9 +83,14 @@ impl Kind {
     /// How much of the body it needs.
     fn need(self) -> Need {
         match self {
-            Self::Graphql | Self::Mcp | Self::A2a => Need::Whole { limit: Class::Default },
+            Self::Graphql | Self::Mcp | Self::A2a | Self::Aws => Need::Whole { limit: Class::Default },
             Self::Git => Need::Prefix { bytes: git::PREFIX },
         }
+    }
+
+    /// The key of a request whose head names the operation alone: it is read as one found by path.
+    pub(super) fn key_of_head(self, head: &Head) -> Result<Option<String>, String> {
+        if self == Self::Aws { aws::target(head) } else { Ok(None) }
     }
 
     /// What a request asks for: at least one thing.
@@ -90,6 +99,7 @@ impl Kind {
             Self::Graphql => graphql::read(head, media, body),
             Self::Mcp => mcp::read(head, media, body),
             Self::A2a => a2a::read(media, body),
+            Self::Aws => aws::read(head, media, body),
             Self::Git => git::read(&head.headers, media, body),
         }
     }
@@ -153,7 +163,7 @@ pub(super) fn mounts(source: &Source<'_>, problems: &mut Vec<Problem>) -> Vec<Mo
 /// A mounted reader, compiled.
 #[derive(Debug)]
 pub(super) struct Mount {
-    kind: Kind,
+    pub kind: Kind,
     /// The provider, in the reader's form of errors.
     pub provider: Arc<Provider>,
     /// For what no catalog lists.

@@ -66,6 +66,9 @@ pub(super) struct OperationSpec {
     pub id: String,
     #[serde(rename = "match")]
     pub matches: OneOrMany,
+    /// More of them, whose bodies are never read: uploads.
+    #[serde(default)]
+    pub streams: OneOrMany,
     pub effect: Effect,
     #[serde(default)]
     pub labels: Vec<Label>,
@@ -132,7 +135,7 @@ pub(super) enum BodySpec {
 pub(super) struct Pairs(pub Vec<(String, String)>);
 
 /// One text, or a list of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct OneOrMany(pub Vec<String>);
 
 impl<'de> Deserialize<'de> for Pairs {

@@ -386,7 +386,7 @@ fn ids_that_were_renamed_are_found() {
     assert_eq!(&*catalog.operation("shop.items.fetch").unwrap().operation().id, "shop.items.get");
     assert_eq!(catalog.current_id("shop.items.fetch"), "shop.items.get");
     assert!(catalog.operation("shop.items.nothing").is_none());
-    assert!(catalog.parameter_names().is_superset(&["site", "title", "kind", "host"].into()));
+    assert!(catalog.parameter_names().is_superset(&["site", "title", "kind", "host"].map(String::from).into()));
     assert!(catalog.is_folded("owner") && !catalog.is_folded("id"));
 }
 

@@ -6,7 +6,7 @@
 
 use std::{borrow::Cow, collections::HashMap, ops::Range};
 
-use http::Method;
+use http::{HeaderMap, HeaderName, Method};
 use smallvec::SmallVec;
 
 use crate::call::Path;
@@ -50,7 +50,11 @@ struct Node {
 #[derive(Debug)]
 pub(super) struct Leaf {
     pub method: Method,
-    pub query: Box<[(Box<str>, Box<str>)]>,
+    pub query: Box<[(Box<str>, Option<Box<str>>)]>,
+    /// Header fields that must be there.
+    headers: Box<[HeaderName]>,
+    /// The body is never read.
+    pub stream: bool,
     /// The operation's place in its provider; with [`READER`], the reader's.
     pub operation: u32,
     /// For each capture, the parameter's place in the operation.
@@ -77,6 +81,8 @@ pub(super) enum Ambiguity {
     Steps,
     #[error("the query gives `{0}` two values")]
     Query(Box<str>),
+    #[error("the query asks for two operations of this path, by `{0}` and by `{1}`")]
+    Twice(Box<str>, Box<str>),
 }
 
 impl Trie {
@@ -95,9 +101,16 @@ impl Trie {
     }
 
     /// Adds one pattern.
-    pub(super) fn insert(&mut self, pattern: &Pattern, operation: u32, params: Box<[u16]>) {
+    pub(super) fn insert(&mut self, pattern: &Pattern, operation: u32, params: Box<[u16]>, stream: bool) {
         let at = pattern.segments.iter().fold(0, |at, segment| self.child(at, segment));
-        let leaf = Leaf { method: pattern.method.clone(), query: pattern.query.clone().into_boxed_slice(), operation, params };
+        let leaf = Leaf {
+            method: pattern.method.clone(),
+            query: pattern.query.clone().into_boxed_slice(),
+            headers: pattern.headers.clone().into_boxed_slice(),
+            stream,
+            operation,
+            params,
+        };
         if let Some(node) = self.nodes.get_mut(at as usize) {
             node.leaves.push(leaf);
         }
@@ -109,7 +122,7 @@ impl Trie {
             node.literals.sort_unstable_by(|(a, _), (b, _)| order(a, b));
             node.mixed.sort_by_cached_key(|(pieces, _)| (usize::MAX - weight(pieces), pieces.clone()));
             node.multi.sort_by_cached_key(|(suffix, _)| (usize::MAX - suffix.len(), suffix.clone()));
-            node.leaves.sort_by_key(|leaf| usize::MAX - leaf.query.len());
+            node.leaves.sort_by_key(|leaf| usize::MAX - leaf.query.len() - leaf.headers.len());
             node.leaves.shrink_to_fit();
             node.literals.shrink_to_fit();
         }
@@ -118,9 +131,9 @@ impl Trie {
     }
 
     /// Finds the operation that a request is for. HEAD is answered by what GET declares.
-    pub(super) fn find(&self, method: &Method, path: &Path) -> Result<Option<Hit<'_>>, Ambiguity> {
+    pub(super) fn find(&self, method: &Method, path: &Path, headers: &HeaderMap) -> Result<Option<Hit<'_>>, Ambiguity> {
         let raw = path.raw();
-        let mut walk = Walk { trie: self, path, raw, segments: split(raw), captures: Captures::new(), steps: 0, method };
+        let mut walk = Walk { trie: self, path, headers, raw, segments: split(raw), captures: Captures::new(), steps: 0, method };
         if let Some(leaf) = walk.at(0, 0)? {
             return Ok(Some(Hit { leaf, captures: walk.captures }));
         }
@@ -178,6 +191,7 @@ fn split(raw: &str) -> SmallVec<[Range<u32>; 16]> {
 }
 
 struct Walk<'t, 'p> {
+    headers: &'p HeaderMap,
     trie: &'t Trie,
     path: &'p Path,
     raw: &'p str,
@@ -231,13 +245,30 @@ impl<'t, 'p> Walk<'t, 'p> {
         Ok(None)
     }
 
+    /// The leaf that asks for most; two of which neither asks for all that the other does are two
+    /// readings (`?acl&policy`).
     fn leaf(&self, node: &'t Node) -> Result<Option<&'t Leaf>, Ambiguity> {
+        let mut found: Option<&'t Leaf> = None;
         for leaf in node.leaves.iter().filter(|leaf| leaf.method == *self.method) {
-            if leaf.query.is_empty() || self.query(leaf)? {
-                return Ok(Some(leaf));
+            if let Some(found) = found
+                && leaf.query.iter().all(|q| found.query.contains(q))
+            {
+                continue;
+            }
+            let fits = (leaf.query.is_empty() || self.query(leaf)?) && leaf.headers.iter().all(|h| self.headers.contains_key(h));
+            match found {
+                None if fits && leaf.query.is_empty() => return Ok(Some(leaf)),
+                None if fits => found = Some(leaf),
+                Some(found) if fits => {
+                    let name = |l: &Leaf| l.query.iter().map(|(n, _)| n.clone()).next().unwrap_or_default();
+                    let own =
+                        |l: &Leaf, o: &Leaf| l.query.iter().find(|q| !o.query.contains(q)).map_or_else(|| name(l), |(n, _)| n.clone());
+                    return Err(Ambiguity::Twice(own(found, leaf), own(leaf, found)));
+                }
+                _ => {}
             }
         }
-        Ok(None)
+        Ok(found)
     }
 
     /// Whether the query holds what a leaf requires.
@@ -251,7 +282,7 @@ impl<'t, 'p> Walk<'t, 'p> {
                     _ => seen = Some(value),
                 }
             }
-            if seen.as_deref() != Some(&**want) {
+            if seen.is_none() || want.as_deref().is_some_and(|want| seen.as_deref() != Some(want)) {
                 return Ok(false);
             }
         }

@@ -7,13 +7,16 @@ use std::{
 };
 
 use crate::{
-    intent::import::{self, MAX_DESCRIPTION, Overlay, Source},
+    intent::import::{self, Beside, MAX_DESCRIPTION, Overlay, Source, Tree},
     problem::Problem,
 };
 
 use super::{End, ImportArgs, Terminal, print};
 
 pub(super) fn run(args: &ImportArgs, to: &mut Terminal<'_>) -> io::Result<End> {
+    if args.source.is_dir() {
+        return folder(args, to);
+    }
     let imported = match import(args) {
         Ok(imported) => imported,
         Err(problem) => {
@@ -37,6 +40,39 @@ pub(super) fn run(args: &ImportArgs, to: &mut Terminal<'_>) -> io::Result<End> {
     Ok(End::Ok)
 }
 
+/// A folder gives a folder of catalogs, or one pack.
+fn folder(args: &ImportArgs, to: &mut Terminal<'_>) -> io::Result<End> {
+    let Some(output) = &args.output else {
+        writeln!(to.err, "a folder gives many catalogs: name a folder for them with -o, or a file that ends in .pack")?;
+        return Ok(End::Usage);
+    };
+    let tree = match Tree::import(&args.source, args.provider.as_deref()) {
+        Ok(tree) => tree,
+        Err(problem) => {
+            writeln!(to.err, "{}", print::safe(&problem.to_string()))?;
+            return Ok(End::Failed);
+        }
+    };
+    let written = if output.extension().is_some_and(|e| e == "pack") {
+        fs::write(output, tree.pack())
+    } else {
+        fs::create_dir_all(output)
+            .and_then(|()| tree.groups.iter().try_for_each(|g| fs::write(output.join(format!("{}.yaml", g.name)), &g.text)))
+    };
+    if let Err(e) = written {
+        writeln!(to.err, "{}: cannot be written: {e}", output.display())?;
+        return Ok(End::Failed);
+    }
+    let (count, guessed): (usize, usize) = tree.groups.iter().fold((0, 0), |(c, u), g| (c + g.operations, u + g.uncertain));
+    let (groups, twins, skipped) = (tree.groups.len(), tree.twins.len(), tree.skipped);
+    writeln!(
+        to.err,
+        "{}: {count} operations in {groups} catalogs, {guessed} with a guessed effect or label; {twins} that no request tells from another; {skipped} files skipped",
+        output.display()
+    )?;
+    Ok(End::Ok)
+}
+
 fn import(args: &ImportArgs) -> Result<import::Imported, Problem> {
     let bytes = read(&args.source)?;
     let overlay = match &args.overlay {
@@ -54,6 +90,7 @@ fn import(args: &ImportArgs) -> Result<import::Imported, Problem> {
         format: args.format.map(Into::into),
         host: args.host.as_deref(),
         overlay: overlay.as_ref(),
+        beside: Some(&Beside::of(&args.source)?),
     })
 }
 

@@ -100,6 +100,23 @@ fn consequential(operation: &Value, derived: Derived) -> Derived {
     }
 }
 
+/// A match without its parameters' names.
+pub(super) fn shape(text: &str) -> String {
+    let mut shape = String::new();
+    let mut inside = false;
+    for c in text.chars() {
+        match c {
+            '{' => inside = true,
+            '}' => inside = false,
+            '+' if inside && shape.ends_with('{') => {}
+            _ if inside => continue,
+            _ => {}
+        }
+        shape.push(c);
+    }
+    shape
+}
+
 /// `v1`, `2026-07-01`: no name of a thing.
 fn is_version(segment: &str) -> bool {
     let digits = segment.strip_prefix('v').unwrap_or(segment);

@@ -97,7 +97,7 @@ impl Rule {
         }
         let mut changes = self.reserved.is_none();
         for name in self.reserved.iter().flatten() {
-            let has = [format!("{{{name}}}"), format!("{{+{name}}}")].iter().any(|p| operation.matches.iter().any(|m| m.contains(p)));
+            let has = [format!("{{{name}}}"), format!("{{+{name}}}")].iter().any(|p| operation.all_matches().any(|m| m.contains(p)));
             changes |= has;
             if has && !operation.reserved.contains(name) {
                 operation.reserved.push(name.clone());

@@ -13,6 +13,10 @@ pub enum Format {
     Protobuf,
     /// An A2A agent card.
     A2a,
+    /// A Google discovery document.
+    Discovery,
+    /// An AWS service model, as botocore ships it.
+    Aws,
 }
 
 /// Words that begin a definition of a GraphQL schema.
@@ -35,6 +39,8 @@ impl Format {
         // Names of members, wherever they stand: the document is read in earnest afterwards.
         let has = |name: &str| start.contains(&format!("\"{name}\""));
         match () {
+            () if has("discoveryVersion") && has("rootUrl") => Self::Discovery,
+            () if has("endpointPrefix") && has("shapes") && has("operations") => Self::Aws,
             () if has("openapi") || has("swagger") || has("paths") => Self::Openapi,
             () if has("queryType") && has("types") => Self::Graphql,
             () if has("tools") && (has("inputSchema") || !has("skills")) => Self::Mcp,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{Draft, DraftBody, DraftOperation, Overlay};
 
-/// Writes a catalog.
+/// Writes a catalog with a header that says where it came from.
 pub(super) fn catalog(draft: &Draft, name: &str, digest: &[u8], overlay: Option<&Overlay>) -> String {
     let mut out = String::new();
     let digest = digest.iter().fold(String::new(), |mut all, byte| {
@@ -18,22 +18,7 @@ pub(super) fn catalog(draft: &Draft, name: &str, digest: &[u8], overlay: Option<
     line(&mut out, &format!("# sha256: {digest}"));
     line(&mut out, &format!("# operations: {}, of which {uncertain} were guessed from a name (`uncertain`)", draft.operations.len()));
     left_out(&mut out, draft);
-    line(&mut out, &format!("provider: {}", scalar(&draft.provider)));
-    line(&mut out, &format!("hosts: {}", list(&draft.hosts)));
-    if let Some(errors) = draft.errors.as_deref().filter(|_| overlay.is_none_or(|o| o.errors.is_none())) {
-        line(&mut out, &format!("errors: {errors}"));
-    }
-    if let Some(overlay) = overlay {
-        head(&mut out, overlay, draft);
-    }
-    line(&mut out, "operations:");
-    for operation in &draft.operations {
-        line(&mut out, &format!("  - {}", one(operation)));
-    }
-    let readers: Vec<String> = draft.readers.iter().map(|(word, path)| format!("{{{}: {}}}", scalar(word), scalar(path))).collect();
-    line(&mut out, &format!("readers: [{}]", readers.join(", ")));
-    let was: Vec<String> = overlay.into_iter().flat_map(|o| &o.was).map(|(k, v)| format!("{}: {}", scalar(k), scalar(v))).collect();
-    line(&mut out, &format!("was: {{{}}}", was.join(", ")));
+    body(&mut out, draft, overlay);
     out
 }
 
@@ -54,27 +39,55 @@ fn left_out(out: &mut String, draft: &Draft) {
     }
 }
 
-fn head(out: &mut String, overlay: &Overlay, draft: &Draft) {
-    if let Some(credential) = &overlay.credential {
+/// Writes a catalog without the header.
+pub(super) fn bare(draft: &Draft) -> String {
+    let mut out = String::new();
+    body(&mut out, draft, None);
+    out
+}
+
+fn body(out: &mut String, draft: &Draft, overlay: Option<&Overlay>) {
+    line(out, &format!("provider: {}", scalar(&draft.provider)));
+    line(out, &format!("hosts: {}", list(&draft.hosts)));
+    head(out, overlay, draft);
+    line(out, "operations:");
+    for operation in &draft.operations {
+        line(out, &format!("  - {}", one(operation)));
+    }
+    let readers: Vec<String> = draft.readers.iter().map(|(word, path)| format!("{{{}: {}}}", scalar(word), scalar(path))).collect();
+    line(out, &format!("readers: [{}]", readers.join(", ")));
+    let renamed = overlay.into_iter().flat_map(|o| &o.was).map(|(k, v)| (k, v)).chain(draft.was.iter().map(|(k, v)| (k, v)));
+    let was: Vec<String> = renamed.map(|(k, v)| format!("{}: {}", scalar(k), scalar(v))).collect();
+    line(out, &format!("was: {{{}}}", was.join(", ")));
+}
+
+/// What the overlay says comes before what the format does.
+fn head(out: &mut String, overlay: Option<&Overlay>, draft: &Draft) {
+    if let Some(credential) = overlay.and_then(|o| o.credential.as_ref()).or(draft.credential.as_ref()) {
         line(out, &format!("credential: {}", scalar(credential)));
     }
-    if let Some(errors) = overlay.errors.and_then(|e| serde_json::to_value(e).ok()).as_ref().and_then(serde_json::Value::as_str) {
+    let errors = overlay.and_then(|o| o.errors).and_then(|e| serde_json::to_value(e).ok());
+    if let Some(errors) = errors.as_ref().and_then(serde_json::Value::as_str).or(draft.errors.as_deref()) {
         line(out, &format!("errors: {errors}"));
     }
-    if let Some(body_type) = &overlay.body_type {
+    if let Some(body_type) = overlay.and_then(|o| o.body_type.as_ref()).or(draft.body_type.as_ref()) {
         line(out, &format!("body_type: {}", scalar(body_type)));
     }
-    if !overlay.fold.is_empty() && !draft.operations.is_empty() {
+    if let Some(overlay) = overlay.filter(|o| !o.fold.is_empty() && !draft.operations.is_empty()) {
         line(out, &format!("fold: {}", list(&overlay.fold)));
     }
 }
 
 fn one(operation: &DraftOperation) -> String {
-    let mut facts = vec![
-        format!("id: {}", scalar(&operation.id)),
-        format!("match: {}", matches(&operation.matches)),
-        format!("effect: {}", operation.effect),
-    ];
+    let mut facts = vec![format!("id: {}", scalar(&operation.id))];
+    for (key, values) in [("match", &operation.matches), ("streams", &operation.streams)] {
+        match values.as_slice() {
+            [] if key == "match" => facts.push("match: []".into()),
+            [] => {}
+            all => facts.push(format!("{key}: {}", matches(all))),
+        }
+    }
+    facts.push(format!("effect: {}", operation.effect));
     let labels: Vec<String> = operation.labels.iter().map(|l| l.as_str().to_owned()).collect();
     for (key, values) in [
         ("labels", &labels),
@@ -95,6 +108,9 @@ fn one(operation: &DraftOperation) -> String {
             let pairs: Vec<String> = pairs.iter().map(|(n, p)| format!("{}: {}", scalar(n), scalar(p))).collect();
             facts.push(format!("body: {{{}}}", pairs.join(", ")));
         }
+    }
+    if operation.llm {
+        facts.push("limit: llm".into());
     }
     if operation.uncertain {
         facts.push("uncertain: true".into());

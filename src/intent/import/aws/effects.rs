@@ -1,0 +1,165 @@
+//! Effects and labels of AWS operations: their names follow one convention, read by table.
+
+use crate::{
+    call::{Effect, Label},
+    intent::import::derive::Derived,
+};
+
+/// Verbs that the vendor gives to what only looks, in every service.
+const LOOKS: [&str; 4] = ["describe", "list", "get", "head"];
+const READS: [&str; 22] = [
+    "search", "query", "scan", "select", "lookup", "check", "validate", "test", "estimate", "preview", "batch", "view", "poll", "verify",
+    "evaluate", "simulate", "discover", "detect", "count", "compare", "filter", "is",
+];
+const DELETES: [&str; 12] =
+    ["delete", "terminate", "remove", "deregister", "purge", "destroy", "revoke", "release", "discard", "forget", "schedule", "withdraw"];
+const EXECUTES: [&str; 10] = ["invoke", "execute", "run", "converse", "exec", "start", "send", "submit", "rerun", "retry"];
+const GOVERNS: [&str; 20] = [
+    "policy",
+    "policies",
+    "permission",
+    "permissions",
+    "role",
+    "roles",
+    "acl",
+    "grant",
+    "grants",
+    "access",
+    "user",
+    "users",
+    "group",
+    "groups",
+    "principal",
+    "principals",
+    "identity",
+    "organization",
+    "account",
+    "encryption",
+];
+/// Services that are about who may do what.
+const GOVERNING: [&str; 8] = ["iam", "organizations", "sso-admin", "identitystore", "sts", "ram", "account", "rolesanywhere"];
+const SECRETS: [&str; 9] = ["token", "tokens", "credential", "credentials", "password", "passwords", "secret", "login", "otp"];
+
+/// What an operation does. `read_only`: the model says so.
+pub(super) fn of(service: &str, name: &str, method: &str, read_only: bool) -> Derived {
+    let words: Vec<&str> = name.split('-').collect();
+    // `batch-get-item` does what `get-item` does.
+    let verb = words.iter().find(|w| !matches!(**w, "batch" | "bulk" | "admin")).copied().unwrap_or("");
+    let object = words.iter().skip_while(|w| **w != verb).nth(1).copied().unwrap_or("");
+    let has = |list: &[&str]| words.iter().any(|w| list.contains(w));
+    let (mut effect, mut uncertain) = match verb {
+        _ if read_only => (Effect::Read, false),
+        v if LOOKS.contains(&v) => (Effect::Read, !matches!(method, "GET" | "HEAD" | "POST")),
+        "schedule" if !has(&["deletion"]) => (Effect::Write, false),
+        v if DELETES.contains(&v) => (Effect::Delete, !matches!(v, "delete")),
+        _ if method == "DELETE" => (Effect::Delete, false),
+        v if READS.contains(&v) => (Effect::Read, true),
+        v if runs(v, object) => (Effect::Execute, true),
+        _ => (Effect::Write, false),
+    };
+    let governs = has(&GOVERNS) && words.get(1).is_some() || GOVERNING.contains(&service);
+    if matches!(effect, Effect::Write | Effect::Delete) && governs {
+        (effect, uncertain) = (Effect::Admin, !GOVERNING.contains(&service));
+    }
+    let labels = labels(service, verb, &words, effect);
+    Derived { effect, uncertain: uncertain || !labels.is_empty(), labels }
+}
+
+/// `start-execution` runs something; `start-instances` changes a state, `run-instances` makes some.
+fn runs(verb: &str, object: &str) -> bool {
+    match verb {
+        "start" => matches!(object, "execution" | "job" | "query" | "pipeline" | "build" | "automation" | "session" | "workflow" | "sync"),
+        "send" => object == "command",
+        "run" => object != "instances",
+        v => EXECUTES.contains(&v),
+    }
+}
+
+fn labels(service: &str, verb: &str, words: &[&str], effect: Effect) -> Vec<Label> {
+    let has = |list: &[&str]| words.iter().any(|w| list.contains(w));
+    let pair = |a: &str, b: &str| words.windows(2).any(|w| w == [a, b]);
+    let takes_away = effect == Effect::Delete || matches!(verb, "delete" | "remove" | "detach" | "deregister" | "revoke" | "disassociate");
+    let mut labels = Vec::new();
+    if takes_away {
+        return labels;
+    }
+    let secret = has(&SECRETS) || pair("access", "key") || pair("api", "key") || pair("key", "pair") || pair("login", "profile");
+    let gives = matches!(
+        verb,
+        "create" | "get" | "generate" | "issue" | "assume" | "reset" | "rotate" | "request" | "exchange" | "decode" | "import" | "sign"
+    );
+    // A list or a description holds names of secrets, `get` and the rest the secrets.
+    if verb == "assume" || (secret && gives && !pair("secret", "policy") && !has(&["policy", "status", "metadata"])) {
+        labels.push(Label::MintsCredential);
+    }
+    if effect == Effect::Read {
+        return labels;
+    }
+    let shares = (has(&["policy", "policies", "acl", "permission", "permissions", "grant"])
+        && has(&["put", "create", "add", "set", "attach", "update", "modify"]))
+        || has(&["share", "invite", "invitation", "invitations", "member", "members", "ingress"])
+        || (verb == "modify" && has(&["attribute"]) && has(&["snapshot", "image"]))
+        || pair("public", "access")
+        || (service == "ram" && verb == "associate");
+    if shares {
+        labels.push(Label::SharesAccess);
+    }
+    let sends = has(&[
+        "webhook",
+        "forward",
+        "forwarding",
+        "replication",
+        "notification",
+        "notifications",
+        "destination",
+        "subscription",
+        "publish",
+    ]) || matches!((service, verb), ("sns", "subscribe" | "publish") | ("ses" | "sesv2" | "pinpoint", "send"))
+        || pair("flow", "logs")
+        || pair("put", "targets");
+    if sends {
+        labels.push(Label::SendsElsewhere);
+    }
+    labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_what_an_operation_does() {
+        let of = |service, name| of(service, name, "POST", false).effect;
+        assert_eq!(of("ec2", "describe-instances"), Effect::Read);
+        assert_eq!(of("dynamodb", "batch-get-item"), Effect::Read);
+        assert_eq!(of("dynamodb", "batch-write-item"), Effect::Write);
+        assert_eq!(of("ec2", "terminate-instances"), Effect::Delete);
+        assert_eq!(of("ec2", "run-instances"), Effect::Write);
+        assert_eq!(of("lambda", "invoke"), Effect::Execute);
+        assert_eq!(of("ssm", "send-command"), Effect::Execute);
+        assert_eq!(of("kms", "schedule-key-deletion"), Effect::Delete);
+        assert_eq!(of("iam", "create-user"), Effect::Admin);
+        assert_eq!(of("s3", "put-bucket-policy"), Effect::Admin);
+    }
+
+    #[test]
+    fn what_gives_credentials_or_access_away_is_labelled() {
+        let of = |service, name| of(service, name, "POST", false).labels;
+        for (service, name) in [
+            ("sts", "assume-role"),
+            ("sts", "get-session-token"),
+            ("iam", "create-access-key"),
+            ("iam", "create-login-profile"),
+            ("ecr", "get-authorization-token"),
+            ("secretsmanager", "get-secret-value"),
+            ("ec2", "get-password-data"),
+        ] {
+            assert!(of(service, name).contains(&Label::MintsCredential), "{name}");
+        }
+        assert!(of("s3", "put-bucket-policy").contains(&Label::SharesAccess));
+        assert!(of("ec2", "modify-snapshot-attribute").contains(&Label::SharesAccess));
+        assert!(of("s3", "put-bucket-replication").contains(&Label::SendsElsewhere));
+        assert_eq!(of("iam", "delete-access-key"), []);
+        assert_eq!(of("s3", "get-object"), []);
+    }
+}
