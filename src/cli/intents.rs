@@ -1,6 +1,7 @@
 //! `remit intents`: what the catalogs know, and what a request means to them.
 
 mod batch;
+mod coverage;
 mod find;
 mod import;
 mod print;
@@ -26,7 +27,8 @@ use crate::{
   remit intents match --input calls.jsonl --output json
   remit intents search \"label issue\"
   remit intents show github.issues.add-labels
-  remit intents import api.json --provider acme -o catalog/acme.yaml")]
+  remit intents import api.json --provider acme -o catalog/acme.yaml
+  remit intents coverage api.json")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -44,6 +46,8 @@ enum Command {
     Show(ShowArgs),
     /// Make a catalog from a vendor's own description
     Import(ImportArgs),
+    /// Make a request for every operation of a description, and see what each is taken for
+    Coverage(CoverageArgs),
 }
 
 /// Which catalogs are read.
@@ -131,11 +135,14 @@ struct ShowArgs {
   remit intents import schema.graphql --provider acme --host api.acme.example/graphql -o acme.yaml
   remit intents import tools.json --provider acme --host mcp.acme.example/mcp -o acme.yaml
   remit intents import acme.binpb --provider acme --host grpc.acme.example -o acme.yaml
+  remit intents import botocore/data/sqs/2012-11-05/service-2.json.gz -o sqs.yaml
+  remit intents import discovery_cache/documents -o catalogs/
 
 Effects and labels that were guessed from a name are marked `uncertain: true`; an overlay corrects them.")]
 struct ImportArgs {
     /// The description: OpenAPI, GraphQL (SDL, or the answer to an introspection query), a protobuf
-    /// descriptor set, an MCP server's answer to tools/list, an A2A agent card
+    /// descriptor set, an MCP server's answer to tools/list, an A2A agent card, a Google discovery
+    /// document, an AWS service model; compressed with gzip or not; or a folder of such files
     source: PathBuf,
     /// The provider's id; ids of operations begin with it
     #[arg(long, value_name = "NAME")]
@@ -152,9 +159,44 @@ struct ImportArgs {
     /// How the source is named in the catalog; without it, its file name
     #[arg(long, value_name = "TEXT")]
     source_name: Option<String>,
-    /// Where the catalog is written; without it, to standard output
+    /// Where the catalog is written; without it, to standard output. For a folder of descriptions a
+    /// folder of catalogs, or one file that ends in `.pack`
     #[arg(short = 'o', long = "output-file", value_name = "FILE")]
     output: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  remit intents coverage openapi.yaml
+  remit intents coverage api.json --catalog catalog/acme.yaml --output json
+  remit intents coverage botocore/data --shipped
+
+An operation is right when each of its requests is taken for it and nothing else; wrong: for another; unmatched: for
+none; ambiguous: the request is refused, or the description gives two operations the same requests.
+Exit code 1: not every operation is right.")]
+struct CoverageArgs {
+    /// The description, in any format that can be imported, or a folder of descriptions
+    source: PathBuf,
+    /// A catalog to find the operations in, instead of the one made of the description (may be repeated)
+    #[arg(long, value_name = "FILE")]
+    catalog: Vec<PathBuf>,
+    /// Find the operations in the catalogs that ship
+    #[arg(long)]
+    shipped: bool,
+    /// The provider's id, as for import
+    #[arg(long, value_name = "NAME")]
+    provider: Option<String>,
+    /// What the source is written in; without it, what it looks like
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// The host, where the description names none
+    #[arg(long)]
+    host: Option<String>,
+    /// How many examples of each kind of miss are shown
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    examples: usize,
+    #[arg(long, value_enum, default_value = "text")]
+    output: Output,
 }
 
 /// What a description may be written in.
@@ -226,6 +268,7 @@ fn execute(args: Args, to: &mut Terminal<'_>) -> io::Result<End> {
         Command::Search(args) => find::search(&args, to),
         Command::Show(args) => find::show(&args, to),
         Command::Import(args) => import::run(&args, to),
+        Command::Coverage(args) => coverage::run(&args, to),
     }
 }
 

@@ -353,6 +353,14 @@ impl Catalog {
         Some(mount.map_or(&entry.provider, |m| &m.provider))
     }
 
+    /// The path at which a reader is mounted on a host, as the catalog writes it.
+    #[must_use]
+    pub fn reader_path(&self, host: &Host, word: &str) -> Option<&str> {
+        let Some((place, _)) = self.place(host) else { return self.shelf.catalog(host)?.reader_path(host, word) };
+        let entry = self.providers.get(place.provider as usize)?;
+        entry.mounts.iter().find(|m| m.kind.word() == word).map(|m| &*m.text)
+    }
+
     /// Every name that a parameter can have, so that a policy which asks for another is refused.
     #[must_use]
     pub fn parameter_names(&self) -> BTreeSet<String> {
@@ -490,6 +498,11 @@ impl<'c> Facts<'c> {
     /// Name and place (`path`, `host`, `query`, `body`) of each parameter, in the catalog's order.
     pub fn parameters(self) -> impl Iterator<Item = (&'c str, &'static str)> {
         self.compiled.declared.iter().map(|d| (&*d.name, d.from.as_str()))
+    }
+
+    /// What its query parameters are called where they are sent.
+    pub fn query(self) -> impl Iterator<Item = &'c str> {
+        self.compiled.declared.iter().filter(|d| d.from == Origin::Query).map(|d| &*d.wire)
     }
 
     /// The hosts that serve it, as the catalog writes them.

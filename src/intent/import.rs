@@ -65,6 +65,8 @@ pub struct Imported {
     pub uncertain: usize,
     /// How many were left out; the catalog's header says which, and why.
     pub left_out: usize,
+    /// What no request can be told to be for: its place in the description, or its id, and why.
+    pub indistinct: Vec<(String, String)>,
 }
 
 /// A description as a catalog to be.
@@ -172,7 +174,7 @@ pub fn import(source: Source<'_>) -> Result<Imported, Problem> {
         return Err(Problem::new("the description has no operations").at(source.name, None));
     }
     // What no request tells apart is settled as between descriptions.
-    let (mut draft, _) = merge::merge(vec![draft]);
+    let (mut draft, twins) = merge::merge(vec![draft]);
     if let Some(overlay) = source.overlay {
         overlay.apply(&mut draft.operations)?;
     }
@@ -181,7 +183,10 @@ pub fn import(source: Source<'_>) -> Result<Imported, Problem> {
     // What was written is read back before anyone relies on it.
     super::Catalog::parse(&format!("{} (imported)", source.name), &text).map_err(first)?;
     let uncertain = draft.operations.iter().filter(|o| o.uncertain).count();
-    Ok(Imported { text, operations: draft.operations.len(), uncertain, left_out: draft.left_out.len(), provider: draft.provider })
+    let left_out = draft.left_out.len();
+    let mut indistinct: Vec<(String, String)> = draft.left_out.into_iter().map(|l| (l.pointer, l.why)).collect();
+    indistinct.extend(twins.into_iter().map(|(id, other)| (id, format!("its requests are those of `{other}`"))));
+    Ok(Imported { text, operations: draft.operations.len(), uncertain, left_out, indistinct, provider: draft.provider })
 }
 
 fn check_provider(name: Option<&str>) -> Result<(), Problem> {

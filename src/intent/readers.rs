@@ -140,6 +140,8 @@ pub(super) struct Ask {
 /// A reader as a catalog file mounts it.
 #[derive(Debug)]
 pub(super) struct MountSpec {
+    /// The path as it is written.
+    pub text: Box<str>,
     pub kind: Kind,
     pub path: Pattern,
 }
@@ -149,7 +151,7 @@ pub(super) fn mounts(source: &Source<'_>, problems: &mut Vec<Problem>) -> Vec<Mo
     let mut all = Vec::new();
     for pairs in &source.spec.readers {
         let made = match pairs.0.as_slice() {
-            [(word, path)] => Kind::parse(word).and_then(|kind| Ok(MountSpec { kind, path: Pattern::parse(&format!("POST {path}"))? })),
+            [(word, path)] => Kind::parse(word).and_then(|kind| Ok(MountSpec { kind, path: Pattern::parse(&format!("POST {path}"))?, text: path.as_str().into() })),
             _ => Err("a reader is written as its word and a path: `{mcp: /mcp}`".into()),
         };
         match made {
@@ -163,6 +165,8 @@ pub(super) fn mounts(source: &Source<'_>, problems: &mut Vec<Problem>) -> Vec<Mo
 /// A mounted reader, compiled.
 #[derive(Debug)]
 pub(super) struct Mount {
+    /// Its path, as the catalog writes it.
+    pub text: Box<str>,
     pub kind: Kind,
     /// The provider, in the reader's form of errors.
     pub provider: Arc<Provider>,
@@ -178,7 +182,7 @@ impl Mount {
             Some(errors) => Arc::new(Provider { errors, ..Provider::clone(provider) }),
             None => Arc::clone(provider),
         };
-        Self { kind: spec.kind, fallback: Fallback::new(Some(&provider)), provider, names: spec.path.names.clone().into() }
+        Self { text: spec.text.clone(), kind: spec.kind, fallback: Fallback::new(Some(&provider)), provider, names: spec.path.names.clone().into() }
     }
 }
 

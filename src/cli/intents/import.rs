@@ -95,7 +95,7 @@ fn import(args: &ImportArgs) -> Result<import::Imported, Problem> {
 }
 
 /// Reads a file, but no more of it than an import takes.
-fn read(path: &Path) -> Result<Vec<u8>, Problem> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Problem> {
     let fail = |e: io::Error| Problem::new(format!("cannot be read: {e}")).at(path, None);
     let mut bytes = Vec::new();
     File::open(path).map_err(fail)?.take(MAX_DESCRIPTION + 1).read_to_end(&mut bytes).map_err(fail)?;

@@ -64,7 +64,7 @@ enum Keys {
 }
 
 /// Words whose value is a mapping of names.
-const NAMED: [&str; 14] = [
+const NAMED: [&str; 18] = [
     "properties",
     "patternProperties",
     "schemas",
@@ -79,6 +79,11 @@ const NAMED: [&str; 14] = [
     "content",
     "variables",
     "securitySchemes",
+    // Of discovery documents and AWS models.
+    "resources",
+    "methods",
+    "shapes",
+    "members",
 ];
 
 #[derive(Clone, Copy)]
