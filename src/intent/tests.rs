@@ -127,15 +127,15 @@ fn what_is_not_listed_is_unknown_with_its_methods_effect() {
             assert_eq!(intent.is_unknown_operation(), provider);
         }
     }
-    is(get("/items/7/"), "shop.unknown", json!({}));
-    is(get("/files/a/"), "shop.unknown", json!({}));
+    is(get("/items/7/"), "shop.unknown", json!({"host": "api.shop.example"}));
+    is(get("/files/a/"), "shop.unknown", json!({"host": "api.shop.example"}));
 }
 
 #[test]
 fn a_host_gives_its_parameters_and_only_one_label() {
     is(ask(&small(), &head("GET", "acme.shop.example/items/7", &[]), ""), "shop.items.get", json!({"id": "7", "site": "acme"}));
     for host in ["shop.example", "a.b.shop.example", "acme.shop.example.evil.example"] {
-        is(ask(&small(), &head("GET", &format!("{host}/items/7"), &[]), ""), "unknown", json!({}));
+        is(ask(&small(), &head("GET", &format!("{host}/items/7"), &[]), ""), "unknown", json!({"host": host}));
     }
     refused(ask(&small(), &head("GET", "acme.shop.example/items/7?site=other", &[]), ""), "`site`");
 }
@@ -370,7 +370,7 @@ fn git_is_told_apart_by_service() {
     refused(ask(builtin(), &push, "0010nonsense"), "push");
     refused(ask(builtin(), &head("POST", "github.com/acme/web/git-receive-pack", &[]), "0000"), "x-git-receive-pack-request");
 
-    is(ask(builtin(), &head("GET", "github.com/acme/web.git/info/refs", &[]), ""), "github-git.unknown", json!({}));
+    is(ask(builtin(), &head("GET", "github.com/acme/web.git/info/refs", &[]), ""), "github-git.unknown", json!({"host": "github.com"}));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::{Mutex, Semaphore};
 
 use super::prefix;
+use crate::call::Arriving;
 
 const KIB: usize = 1024;
 
@@ -19,7 +20,7 @@ async fn through(parts: Vec<&'static [u8]>, bytes: usize, budget: &Arc<Semaphore
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let (budget, kept) = (budget.clone(), kept.clone());
         async move {
-            let (first, body) = prefix(request.into_body(), bytes, &budget, Duration::from_secs(5)).await.unwrap();
+            let (first, body) = prefix(Arriving::of(request).into_body(), bytes, &budget, Duration::from_secs(5)).await.unwrap();
             let (streams, hint) = (body.streams(), body.size_hint());
             let passed = body.collect().await.unwrap().to_bytes();
             assert!(hint.lower() <= passed.len() as u64 && hint.upper().is_none_or(|u| u >= passed.len() as u64));
@@ -61,7 +62,7 @@ async fn the_budget_holds_for_beginnings_too() {
     let (near, far) = tokio::io::duplex(1 << 10);
     let service = hyper::service::service_fn(|request: Request<Incoming>| async move {
         let budget = Arc::new(Semaphore::new(1));
-        let refused = prefix(request.into_body(), 2 * KIB, &budget, Duration::from_secs(5)).await.unwrap_err();
+        let refused = prefix(Arriving::of(request).into_body(), 2 * KIB, &budget, Duration::from_secs(5)).await.unwrap_err();
         Ok::<_, Infallible>(Response::new(refused.reason.code().to_owned()))
     });
     tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(far), service));
