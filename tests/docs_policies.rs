@@ -37,7 +37,7 @@ fn load(dir: &Path) {
         builtin: true,
         paths: vec![dir.to_path_buf()],
         registry: registry_data(&RegistrySpec::default()),
-        parameters: catalog.parameter_names().into_iter().map(str::to_owned).collect(),
+        parameters: catalog.parameter_names().into_iter().collect(),
         timeout: Duration::from_millis(10),
         cache_bytes: 1 << 20,
     };

@@ -277,6 +277,12 @@ impl Catalog {
         self.own_operations().chain(self.shelf.all().flat_map(Self::own_operations))
     }
 
+    /// The operations of one provider; compiles no other's.
+    pub fn operations_of<'c>(&'c self, provider: &'c str) -> impl Iterator<Item = Facts<'c>> {
+        let own = self.own_operations().filter(move |f| *f.operation().provider.id == *provider);
+        own.chain(self.shelf.of_provider(provider).flat_map(Self::own_operations))
+    }
+
     /// The operations that some intents of grants may name (ids, and prefixes that end in `*`):
     /// those that are compiled anyhow, and those of groups that an intent names.
     pub fn operations_for<'c>(&'c self, intents: &[&str]) -> impl Iterator<Item = Facts<'c>> {
