@@ -131,6 +131,8 @@ pub(super) struct Declared {
     pub wire: Arc<str>,
     pub from: Origin,
     pub shape: Shape,
+    /// A query parameter that may stand in the body instead.
+    pub either: bool,
     /// The vendor compares its values without regard to case.
     pub fold: bool,
     /// `%2F` may stand in it.
