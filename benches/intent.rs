@@ -48,7 +48,44 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let spent = time(|| (0..calls).for_each(|_| drop(black_box(read(&catalog, &chat, &body)))));
         println!("{:<30} find and read {:?}", format!("chat body of {size} bytes"), spent / calls);
     }
+    for (what, url, body) in [("GraphQL", "https://api.github.com/graphql", graphql()), ("MCP", "https://mcp.example/mcp", mcp())] {
+        let catalog = if what == "MCP" { &Catalog::parse("mcp.yaml", TOOLS).map_err(|e| e.to_string())? } else { &catalog };
+        let head = request::head("POST", url, [("content-type", "application/json")])?;
+        read(catalog, &head, &body)?;
+        let mut rounds: Vec<u128> =
+            (0..ROUNDS).map(|_| time(|| (0..2000).for_each(|_| drop(black_box(read(catalog, &head, &body))))).as_nanos() / 2000).collect();
+        rounds.sort_unstable();
+        println!("{:<30} find and read {:>5} ns", format!("{what} body of {} bytes", body.len()), rounds[ROUNDS / 2]);
+    }
     Ok(())
+}
+
+const TOOLS: &str = r#"
+provider: mcp
+hosts: [mcp.example]
+readers: [{mcp: /mcp}]
+operations:
+  - {id: mcp.tool.write, match: "mcp tools/call write", effect: write, body: {path: /path}}
+"#;
+
+/// About 4 KiB of a mutation with variables, as clients write them.
+fn graphql() -> Bytes {
+    let fields = "          nodes { id number title author { login } labels(first: 10) { nodes { id name color } } }\\n".repeat(30);
+    let query = format!(
+        "mutation Create($input: CreateIssueInput!) {{\\n  createIssue(input: $input) {{\\n    issue {{\\n      id\\n{fields}    }}\\n  }}\\n}}\\n"
+    );
+    let text = "a line of an issue that says something, then goes on\\n".repeat(15);
+    Bytes::from(format!(
+        r#"{{"query":"{query}","variables":{{"input":{{"repositoryId":"R_1","title":"Broken","body":"{text}","labelIds":["a","b"]}}}},"operationName":"Create"}}"#
+    ))
+}
+
+/// About 4 KiB of a tool's arguments.
+fn mcp() -> Bytes {
+    let edits = vec![r#"{"line":12,"old":"let x = 1;","new":"let x = 2; // because","keep":true}"#; 50].join(",");
+    Bytes::from(format!(
+        r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"write","arguments":{{"path":"src/main.rs","edits":[{edits}]}}}}}}"#
+    ))
 }
 
 fn read(catalog: &Catalog, head: &Head, body: &Bytes) -> Result<(), String> {

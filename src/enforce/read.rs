@@ -128,3 +128,6 @@ fn too_large(limit: u64) -> Refusal {
 fn broken(detail: String) -> Refusal {
     Refusal::new(Reason::AmbiguousRequest, detail)
 }
+
+#[cfg(test)]
+mod tests;

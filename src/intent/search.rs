@@ -44,7 +44,19 @@ fn score(facts: Facts<'_>, words: &[String]) -> Option<usize> {
 }
 
 fn split(text: &str) -> impl Iterator<Item = String> {
-    text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_lowercase)
+    text.split(|c: char| !c.is_alphanumeric()).flat_map(humps).filter(|w| !w.is_empty()).map(str::to_lowercase)
+}
+
+/// `createIssue` is two words.
+fn humps(word: &str) -> impl Iterator<Item = &str> {
+    let mut rest = word;
+    std::iter::from_fn(move || {
+        let starts = |(i, c): (usize, char)| (i > 0 && c.is_uppercase() && !rest[..i].ends_with(char::is_uppercase)).then_some(i);
+        let end = rest.char_indices().find_map(starts).unwrap_or(rest.len());
+        let (first, tail) = rest.split_at(end);
+        rest = tail;
+        Some(first).filter(|f| !f.is_empty())
+    })
 }
 
 fn stem(word: &str) -> String {

@@ -564,6 +564,15 @@ fn service_and_region_come_from_the_host() {
 }
 
 #[test]
+fn what_was_granted_on_a_repository_by_rest_is_not_granted_by_graphql() {
+    // From a repository a selection goes on to everything of its owner's.
+    let body = json!({"query": r#"{ repository(owner: "acme", name: "web") { owner { repositories { totalCount } } } }"#});
+    let (id, params) = ask(builtin(), &head("POST", "api.github.com/graphql", &[]), &body.to_string()).unwrap();
+    assert_eq!(id, "github.query.repository");
+    assert_eq!(params, json!({"root.owner": "acme", "root.name": "web"}));
+}
+
+#[test]
 fn every_shipped_operation_is_matched_by_its_own_request() {
     let mut count = 0;
     for facts in builtin().operations().filter(is_plain) {

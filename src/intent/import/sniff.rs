@@ -28,8 +28,8 @@ impl Format {
         let Ok(text) = std::str::from_utf8(bytes) else { return Self::Protobuf };
         let start = text.trim_start();
         if !start.starts_with(['{', '[']) {
-            // A message of messages begins with the tag of the first and its length.
-            if text.starts_with('\n') && text.contains(['\0', '\u{1}', '\u{2}', '\u{12}', '\u{1a}']) {
+            // A message holds tags and lengths, which are control characters to a text.
+            if text.bytes().any(|b| b < b' ' && !matches!(b, b'\t' | b'\n' | b'\r')) {
                 return Self::Protobuf;
             }
             let openapi = |line: &str| line.starts_with("openapi:") || line.starts_with("swagger:");
