@@ -70,8 +70,11 @@ fn provider(id: &str, sources: &[&Source<'_>], names: &mut Names, claims: &mut C
         Entry { fallback: Fallback::new(Some(&provider)), provider, operations: Vec::new(), tries: Vec::new(), mounts: Vec::new() };
     let folds: Vec<&str> = sources.iter().flat_map(|s| s.spec.fold.iter().map(String::as_str)).collect();
     let mut filing = Filing::default();
+    let bound = bound(sources, problems);
     for source in sources {
-        let defaults = hosts::parse(source, &source.spec.hosts, None, problems);
+        let own = hosts::parse(source, &source.spec.hosts, None, problems);
+        // A catalog of an API that everyone serves from hosts of their own lists none.
+        let defaults = if source.spec.hosts.is_empty() { bound.clone() } else { own };
         let owner = Arc::clone(&entry.provider);
         let mounts = readers::mounts(source, problems);
         let shared = Shared { source, provider: &owner, folds: &folds, hosts: &defaults, mounts: &mounts };
@@ -96,6 +99,12 @@ fn provider(id: &str, sources: &[&Source<'_>], names: &mut Names, claims: &mut C
     place_hosts(filing, number, &mut entry, claims, sources, catalog, problems);
     entry.operations.shrink_to_fit();
     catalog.providers.push(entry);
+}
+
+/// The hosts of files that name nothing else: where a provider's catalog that lists no hosts is served.
+fn bound(sources: &[&Source<'_>], problems: &mut Vec<Problem>) -> Vec<HostSpec> {
+    let only_hosts = |s: &&&Source<'_>| s.spec.operations.is_empty() && s.spec.readers.is_empty();
+    sources.iter().filter(only_hosts).flat_map(|s| hosts::parse(s, &s.spec.hosts, None, problems)).collect()
 }
 
 /// Something that a request is matched against, and what it stands for.

@@ -17,12 +17,20 @@ pub(super) struct Text {
     pub text: Cow<'static, str>,
 }
 
-const SHIPPED: [(&str, &str); 5] = [
+const SHIPPED: [(&str, &str); 13] = [
     ("builtin/anthropic.yaml", include_str!("../../config/catalog/anthropic.yaml")),
+    ("builtin/figma.yaml", include_str!("../../config/catalog/figma.yaml")),
     ("builtin/github.yaml", include_str!("../../config/catalog/github.yaml")),
     ("builtin/github-git.yaml", include_str!("../../config/catalog/github-git.yaml")),
     ("builtin/github-graphql.yaml", include_str!("../../config/catalog/github-graphql.yaml")),
+    ("builtin/kubernetes.yaml", include_str!("../../config/catalog/kubernetes.yaml")),
+    ("builtin/linear.yaml", include_str!("../../config/catalog/linear.yaml")),
+    ("builtin/notion.yaml", include_str!("../../config/catalog/notion.yaml")),
+    ("builtin/npm.yaml", include_str!("../../config/catalog/npm.yaml")),
     ("builtin/openai.yaml", include_str!("../../config/catalog/openai.yaml")),
+    ("builtin/pypi.yaml", include_str!("../../config/catalog/pypi.yaml")),
+    ("builtin/slack.yaml", include_str!("../../config/catalog/slack.yaml")),
+    ("builtin/stripe.yaml", include_str!("../../config/catalog/stripe.yaml")),
 ];
 
 /// Those that ship compressed.

@@ -132,6 +132,8 @@ pub(super) struct Declared {
     pub wire: Arc<str>,
     pub from: Origin,
     pub shape: Shape,
+    /// A query parameter that may stand in the body instead.
+    pub either: bool,
     /// The vendor compares its values without regard to case.
     pub fold: bool,
     /// `%2F` may stand in it.
@@ -277,6 +279,12 @@ impl Catalog {
     /// Every operation that is listed, by provider, in the catalog's order. Compiles all that ships.
     pub fn operations(&self) -> impl Iterator<Item = Facts<'_>> {
         self.own_operations().chain(self.shelf.all().flat_map(Self::own_operations))
+    }
+
+    /// The operations of one provider; compiles no other's.
+    pub fn operations_of<'c>(&'c self, provider: &'c str) -> impl Iterator<Item = Facts<'c>> {
+        let own = self.own_operations().filter(move |f| *f.operation().provider.id == *provider);
+        own.chain(self.shelf.of_provider(provider).flat_map(Self::own_operations))
     }
 
     /// The operations that some intents of grants may name (ids, and prefixes that end in `*`):

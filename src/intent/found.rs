@@ -343,7 +343,7 @@ impl Listed<'_> {
             let folded = query::fold(&key);
             refuse_method(&folded)?;
             if let Some(declared) = self.compiled.declared.iter().find(|d| *d.folded == *folded) {
-                declared.compare(params, &value, "body")?;
+                declared.meet(params, &key, value)?;
             }
         }
         Ok(())
@@ -379,7 +379,7 @@ impl Listed<'_> {
         for (name, value) in form.as_object().into_iter().flatten() {
             let folded = query::fold(name);
             if let Some(declared) = self.compiled.declared.iter().find(|d| d.from != Origin::Body && *d.folded == *folded) {
-                declared.compare(params, value, "body")?;
+                declared.meet(params, name, value.clone())?;
             }
         }
         Ok(())
@@ -387,13 +387,16 @@ impl Listed<'_> {
 
     /// A body that nobody declared and that is not JSON: read as a form, whose names may not
     /// contradict a parameter.
-    fn form(&self, body: &Bytes, params: &Params) -> Result<(), Refusal> {
+    fn form(&self, body: &Bytes, params: &mut Params) -> Result<(), Refusal> {
         for (name, value) in query::pairs(&String::from_utf8_lossy(body)) {
             let folded = query::fold(&name);
             refuse_method(&folded)?;
             let base = folded.split('[').next().unwrap_or(&folded);
             if let Some(declared) = self.compiled.declared.iter().find(|d| *d.folded == *base) {
-                declared.compare(params, &Value::String(value.into_owned()), "body")?;
+                if declared.either {
+                    form_text(body)?;
+                }
+                declared.meet(params, &name, Value::String(value.into_owned()))?;
             }
         }
         Ok(())
@@ -436,6 +439,16 @@ impl Declared {
             Value::String(text) => self.text(Cow::Owned(text)),
             other => Param::Json(other),
         }
+    }
+
+    /// A value that the body has under this parameter's name: its own, where it may stand there and
+    /// stands nowhere else.
+    fn meet(&self, params: &mut Params, name: &str, value: Value) -> Result<(), Refusal> {
+        if self.either && *self.wire == *name && params.lookup(&self.name).is_none() {
+            params.push(Arc::clone(&self.name), self.json(value));
+            return Ok(());
+        }
+        self.compare(params, &value, "body")
     }
 
     /// Refuses another value of this parameter, found under its name in another place.

@@ -84,6 +84,8 @@ struct Draft {
     was: Vec<(String, String)>,
     operations: Vec<DraftOperation>,
     left_out: Vec<LeftOut>,
+    /// Others that share its hosts borrow them.
+    owns_hosts: bool,
 }
 
 /// An operation that no request can be told to be for.

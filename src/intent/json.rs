@@ -5,13 +5,17 @@
 //! after the value, invalid UTF-8, nesting beyond what readers agree on. Only values that were
 //! declared are built; everything else is checked and dropped as it goes by.
 
-use std::{borrow::Cow, collections::HashSet, fmt};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashSet},
+    fmt,
+};
 
 use serde::{
     Deserializer,
     de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, value::RawValue};
 use smallvec::SmallVec;
 
 use super::query::fold;
@@ -37,6 +41,15 @@ struct Step {
 }
 
 impl Plan {
+    /// A plan that looks for nothing but keys that differ from these only in case: pointers without `~`.
+    pub(super) fn of_keys(pointers: &[&str]) -> Self {
+        let mut plan = Self::default();
+        for pointer in pointers {
+            pointer.split('/').skip(1).fold(&mut plan.root, |step, key| step.child(key.to_owned()));
+        }
+        plan
+    }
+
     /// Adds a parameter at an RFC 6901 pointer.
     pub(super) fn add(&mut self, pointer: &str, slot: u16) -> Result<(), String> {
         let mut step = &mut self.root;
@@ -151,6 +164,29 @@ pub(super) fn read(body: &[u8], plan: &Plan, watch: &dyn Fn(&str) -> bool) -> Re
     let root = Reader { want: Want::Walk(&plan.root), top: Some(Top { plan, watch }), out: &mut taken };
     root.deserialize(&mut json).and_then(|_| json.end()).map_err(|e| format!("the body is not JSON with one reading: {e}"))?;
     Ok(taken)
+}
+
+/// The members of an object, as they are written; None for what is no object. The text was read or
+/// checked before, so no key stands twice.
+pub(super) fn members(text: &str) -> Option<BTreeMap<String, &RawValue>> {
+    if text.trim_start().starts_with('{') { serde_json::from_str(text).ok() } else { None }
+}
+
+/// The items of an array, as they are written and each still to be read; None for what is no array.
+///
+/// # Errors
+/// When it is no JSON, or has more than `most` items.
+pub(super) fn items(text: &str, most: usize) -> Result<Option<Vec<&RawValue>>, String> {
+    if !text.trim_start().starts_with('[') {
+        return Ok(None);
+    }
+    let all: Vec<&RawValue> = serde_json::from_str(text).map_err(|e| format!("the body is not JSON with one reading: {e}"))?;
+    if all.len() > most { Err(format!("the batch has {} requests; {most} can be judged", all.len())) } else { Ok(Some(all)) }
+}
+
+/// A text; None for what is none.
+pub(super) fn text(raw: &RawValue) -> Option<String> {
+    if raw.get().starts_with('"') { serde_json::from_str(raw.get()).ok() } else { None }
 }
 
 /// Builds a whole JSON text, as strictly as [`read`]: keys of one object that differ only in case

@@ -206,11 +206,15 @@ impl Maker<'_, '_> {
     }
 
     fn query(&mut self) {
-        for entry in &self.spec.query {
+        let spec = self.spec;
+        for (entry, either) in spec.query.iter().map(|e| (e, false)).chain(spec.either.iter().map(|e| (e, true))) {
             let (name, wire) = entry.split_once('=').unwrap_or((entry, entry));
             let (name, first) = shape(name);
             let (wire, second) = shape(wire);
-            self.declare(name, wire, Origin::Query, if second == Shape::One { first } else { second });
+            let made = self.declare(name, wire, Origin::Query, if second == Shape::One { first } else { second });
+            if let Some(declared) = self.declared.last_mut().filter(|_| made) {
+                declared.either = either;
+            }
         }
     }
 
@@ -268,6 +272,7 @@ impl Maker<'_, '_> {
             wire: self.names.share(wire),
             from,
             shape,
+            either: false,
             fold: self.folds.contains(&name),
             reserved: from == Origin::Path && self.spec.reserved.iter().any(|r| r == name),
         });

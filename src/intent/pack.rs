@@ -129,6 +129,12 @@ impl Shelf {
         (0..self.chunks.len() as u32).filter_map(|at| self.compiled(at))
     }
 
+    /// The catalogs of one provider, compiled.
+    pub(super) fn of_provider<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a Catalog> {
+        let is_it = move |c: &&Chunk| self.providers.get(c.provider as usize).is_some_and(|p| *p.id == *id);
+        self.chunks.iter().filter(is_it).filter_map(|c| c.catalog.get_or_init(|| compile(c.bytes)).as_deref())
+    }
+
     pub(super) fn providers(&self) -> impl Iterator<Item = &Arc<Provider>> {
         self.providers.iter()
     }

@@ -28,6 +28,7 @@ use super::{
     build::line,
     catalog::{BodyPlan, Compiled, Declared, Entry, Fallback, HostParams, Origin, ambiguous},
     found::{Need, Reading},
+    json::{self, Plan},
     pattern::Pattern,
     query,
     request::Media,
@@ -94,7 +95,7 @@ impl Kind {
     }
 
     /// What a request asks for: at least one thing.
-    fn read(self, head: &Head, media: &Media, body: &[u8]) -> Result<Vec<Ask>, String> {
+    fn read<'b>(self, head: &'b Head, media: &Media, body: &'b str) -> Result<Vec<Ask<'b>>, String> {
         match self {
             Self::Graphql => graphql::read(head, media, body),
             Self::Mcp => mcp::read(head, media, body),
@@ -124,18 +125,29 @@ pub(super) fn kind_of_key(key: &str) -> Result<Kind, String> {
 
 /// One thing that a request asks for.
 #[derive(Debug)]
-pub(super) struct Ask {
+pub(super) struct Ask<'b> {
     /// `mcp tools/call create_issue`: the `match` of the operation.
     pub key: String,
     /// `mcp tools/call`: the `match` of the operation that stands for those not listed by name.
     pub general: Option<&'static str>,
     /// What parameters are taken from.
-    pub arguments: Value,
+    pub arguments: Arguments<'b>,
     /// The member of `arguments` that parameters are taken from instead, when it is `key` that is listed.
     pub inside: Option<&'static str>,
     /// What it is taken for when no catalog lists it.
     pub effect: Effect,
 }
+
+/// What something is asked with.
+#[derive(Debug)]
+pub(super) enum Arguments<'b> {
+    Built(Value),
+    /// JSON as it is written, checked to have one reading of each key.
+    Written(&'b str),
+}
+
+/// What the arguments give: declared parameters, and values of keys that a path or host has too.
+type Given = (Vec<(u16, Value)>, Vec<(Box<str>, Value)>);
 
 /// A reader as a catalog file mounts it.
 #[derive(Debug)]
@@ -151,7 +163,8 @@ pub(super) fn mounts(source: &Source<'_>, problems: &mut Vec<Problem>) -> Vec<Mo
     let mut all = Vec::new();
     for pairs in &source.spec.readers {
         let made = match pairs.0.as_slice() {
-            [(word, path)] => Kind::parse(word).and_then(|kind| Ok(MountSpec { kind, path: Pattern::parse(&format!("POST {path}"))?, text: path.as_str().into() })),
+            [(word, path)] => Kind::parse(word)
+                .and_then(|kind| Ok(MountSpec { kind, path: Pattern::parse(&format!("POST {path}"))?, text: path.as_str().into() })),
             _ => Err("a reader is written as its word and a path: `{mcp: /mcp}`".into()),
         };
         match made {
@@ -182,7 +195,13 @@ impl Mount {
             Some(errors) => Arc::new(Provider { errors, ..Provider::clone(provider) }),
             None => Arc::clone(provider),
         };
-        Self { text: spec.text.clone(), kind: spec.kind, fallback: Fallback::new(Some(&provider)), provider, names: spec.path.names.clone().into() }
+        Self {
+            text: spec.text.clone(),
+            kind: spec.kind,
+            fallback: Fallback::new(Some(&provider)),
+            provider,
+            names: spec.path.names.clone().into(),
+        }
     }
 }
 
@@ -213,24 +232,24 @@ impl<'c> Mounted<'c> {
     /// Reads what is asked for: 1 to 64 intents.
     pub(super) fn read(&self, head: &Head, body: &[u8]) -> Result<Reading, Refusal> {
         let media = Media::of(&head.headers)?;
+        let body = std::str::from_utf8(body).map_err(|e| ambiguous(format!("the body is not UTF-8 (byte {})", e.valid_up_to())))?;
         let asks = self.mount.kind.read(head, &media, body).map_err(ambiguous)?;
         if asks.is_empty() || asks.len() > MOST {
             return Err(ambiguous(format!("the request asks for {} things; one to {MOST} can be judged", asks.len())));
         }
         let mut intents = SmallVec::with_capacity(asks.len());
         for ask in asks {
-            intents.push(self.intent(head, &ask)?);
+            intents.push(self.intent(head, ask)?);
         }
         Ok(Reading { intents, provider: Some(Arc::clone(&self.mount.provider)) })
     }
 
-    fn intent(&self, head: &Head, ask: &Ask) -> Result<Intent, Refusal> {
-        let nothing = Value::Null;
+    fn intent(&self, head: &Head, ask: Ask<'_>) -> Result<Intent, Refusal> {
         let listed = |key: &str| self.trie.key(key).and_then(|at| self.entry.operations.get(at as usize));
         let (compiled, arguments) = if let Some(compiled) = listed(&ask.key) {
-            (compiled, ask.inside.map_or(&ask.arguments, |member| ask.arguments.get(member).unwrap_or(&nothing)))
+            (compiled, if let Some(member) = ask.inside { ask.arguments.member(member) } else { ask.arguments })
         } else if let Some(compiled) = ask.general.and_then(listed) {
-            (compiled, &ask.arguments)
+            (compiled, ask.arguments)
         } else {
             let operation = match ask.effect {
                 Effect::Read => &self.mount.fallback.read,
@@ -239,16 +258,17 @@ impl<'c> Mounted<'c> {
             };
             return Ok(Intent { operation: Arc::clone(operation), params: Params::default() });
         };
-        let params = self.params(head, compiled, arguments)?;
+        let params = self.params(head, compiled, &arguments)?;
         Ok(Intent { operation: Arc::clone(&compiled.operation), params })
     }
 
-    fn params(&self, head: &Head, compiled: &Compiled, arguments: &Value) -> Result<Params, Refusal> {
+    fn params(&self, head: &Head, compiled: &Compiled, arguments: &Arguments<'_>) -> Result<Params, Refusal> {
         let mut params = Params::default();
+        let (mut taken, elsewhere) = arguments.given(compiled).map_err(ambiguous)?;
         for declared in compiled.declared.iter().filter(|d| d.from == Origin::Path) {
             if let Some(value) = self.captured(head, &declared.name) {
                 params.push(Arc::clone(&declared.name), declared.text(value));
-            } else if let Some(value) = arguments.get(&*declared.name) {
+            } else if let Some((_, value)) = elsewhere.iter().find(|(key, _)| **key == *declared.name) {
                 // From another binding's path; here it stands among the arguments.
                 params.push(Arc::clone(&declared.name), declared.json(value.clone()));
             }
@@ -256,20 +276,16 @@ impl<'c> Mounted<'c> {
         for (name, value) in &self.hosts {
             params.push(Arc::clone(name), Param::Text(value.clone()));
         }
-        if let BodyPlan::Json(plan) = &compiled.body {
-            let mut taken = plan.take(arguments).map_err(ambiguous)?;
-            taken.sort_by_key(|(at, _)| *at);
-            for (at, value) in taken {
-                if let Some(declared) = compiled.declared.get(usize::from(at)) {
-                    params.push(Arc::clone(&declared.name), declared.json(value));
-                }
+        taken.sort_by_key(|(at, _)| *at);
+        for (at, value) in taken {
+            if let Some(declared) = compiled.declared.get(usize::from(at)) {
+                params.push(Arc::clone(&declared.name), declared.json(value));
             }
         }
-        for (key, value) in arguments.as_object().into_iter().flatten() {
-            let folded = query::fold(key);
-            let twin = |d: &&Declared| matches!(d.from, Origin::Path | Origin::Host) && *d.folded == *folded;
-            if let Some(declared) = compiled.declared.iter().find(twin) {
-                declared.compare(&params, value, "body")?;
+        for (key, value) in elsewhere {
+            let folded = query::fold(&key);
+            if let Some(declared) = compiled.declared.iter().find(|d| d.is_outside() && *d.folded == *folded) {
+                declared.compare(&params, &value, "body")?;
             }
         }
         Ok(params)
@@ -280,6 +296,36 @@ impl<'c> Mounted<'c> {
         let at = self.mount.names.iter().position(|n| **n == *name)?;
         let range = self.captures.get(at)?;
         head.path.raw().get(range.start as usize..range.end as usize).map(Path::decode)
+    }
+}
+
+impl<'b> Arguments<'b> {
+    /// One member of them.
+    fn member(self, name: &str) -> Self {
+        match self {
+            Self::Built(mut value) => Self::Built(value.get_mut(name).map_or(Value::Null, Value::take)),
+            Self::Written(text) => Self::Written(json::members(text).and_then(|m| m.get(name).copied()).map_or("null", |raw| raw.get())),
+        }
+    }
+
+    fn given(&self, compiled: &Compiled) -> Result<Given, String> {
+        let nothing = Plan::default();
+        let plan = if let BodyPlan::Json(plan) = &compiled.body { plan } else { &nothing };
+        let outside = |folded: &str| compiled.declared.iter().any(|d| d.is_outside() && *d.folded == *folded);
+        match self {
+            Self::Built(value) => {
+                let twins = value.as_object().into_iter().flatten().filter(|(key, _)| outside(&query::fold(key)));
+                Ok((plan.take(value)?, twins.map(|(k, v)| (k.as_str().into(), v.clone())).collect()))
+            }
+            Self::Written(text) => json::read(text.as_bytes(), plan, &outside).map(|taken| (taken.params, taken.watched)),
+        }
+    }
+}
+
+impl Declared {
+    /// Whether its value comes from outside the body.
+    fn is_outside(&self) -> bool {
+        matches!(self.from, Origin::Path | Origin::Host)
     }
 }
 

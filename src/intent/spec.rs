@@ -77,6 +77,9 @@ pub(super) struct OperationSpec {
     pub query: Vec<String>,
     #[serde(default)]
     pub body: BodySpec,
+    /// Parameters that the vendor takes from the query or from the body, written as in `query`.
+    #[serde(default)]
+    pub either: Vec<String>,
     /// Media types that are taken beside JSON, without parameters from the body.
     #[serde(default)]
     pub content: Vec<String>,

@@ -1,10 +1,6 @@
 //! `remit intents coverage`: what the requests of a description's operations are taken for.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    path::Path,
-};
+use std::{collections::BTreeMap, io, path::Path};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -77,7 +73,8 @@ pub(super) fn run(args: &CoverageArgs, to: &mut Terminal<'_>) -> io::Result<End>
 
 fn cover(args: &CoverageArgs) -> Result<Report, Problems> {
     let (texts, indistinct) = describe(args)?;
-    let others: Vec<CatalogSource> = args.shipped.then_some(CatalogSource::Builtin).into_iter().chain(args.catalog.iter().cloned().map(CatalogSource::File)).collect();
+    let others: Vec<CatalogSource> =
+        args.shipped.then_some(CatalogSource::Builtin).into_iter().chain(args.catalog.iter().cloned().map(CatalogSource::File)).collect();
     let other = if others.is_empty() { None } else { Some(Catalog::load(&others)?) };
     let mut report = Report::default();
     for (name, text) in &texts {
@@ -197,7 +194,8 @@ impl Request {
         let (place, query) = target.split_once('?').unwrap_or((target, ""));
         let (own_host, path) = place.split_at(place.find('/').unwrap_or(0));
         let host = if own_host.is_empty() { host } else { fill(own_host, true) };
-        let mut pairs: Vec<String> = query.split('&').filter(|q| !q.is_empty()).map(|q| if q.contains('=') { q.to_owned() } else { format!("{q}=v") }).collect();
+        let mut pairs: Vec<String> =
+            query.split('&').filter(|q| !q.is_empty()).map(|q| if q.contains('=') { q.to_owned() } else { format!("{q}=v") }).collect();
         let fixed: Vec<&str> = query.split('&').map(|q| q.split('=').next().unwrap_or(q)).collect();
         for name in facts.query().filter(|name| !fixed.contains(name)) {
             pairs.push(format!("{}=v", encode(name)));
@@ -243,7 +241,9 @@ impl Request {
         let want = catalog.current_id(id);
         match reading.intents.as_slice() {
             [one] if one.id() == want => Ok(()),
-            all if all.iter().any(|i| i.is_unknown_host() || i.is_unknown_operation()) => Err((Kind::Unmatched, "no operation is listed for it".into())),
+            all if all.iter().any(|i| i.is_unknown_host() || i.is_unknown_operation()) => {
+                Err((Kind::Unmatched, "no operation is listed for it".into()))
+            }
             all => Err((Kind::Wrong, format!("taken for {}", all.iter().map(|i| i.id()).collect::<Vec<_>>().join(", ")))),
         }
     }

@@ -23,9 +23,12 @@ pub(super) fn list(args: &ListArgs, to: &mut Terminal<'_>) -> io::Result<End> {
     }
     let fits = |f: &Facts<'_>| {
         let operation = f.operation();
-        args.provider.as_deref().is_none_or(|p| *operation.provider.id == *p) && args.effect.is_none_or(|e| operation.effect == e)
+        args.effect.is_none_or(|e| operation.effect == e)
     };
-    rows(catalog.operations().filter(fits), args.output, to)
+    match args.provider.as_deref() {
+        Some(provider) => rows(catalog.operations_of(provider).filter(fits), args.output, to),
+        None => rows(catalog.operations().filter(fits), args.output, to),
+    }
 }
 
 pub(super) fn search(args: &SearchArgs, to: &mut Terminal<'_>) -> io::Result<End> {

@@ -100,7 +100,10 @@ fn a_batch_answers_line_for_line() {
     for i in [4, 5] {
         assert_eq!(answers[i]["refused"]["reason"], "ambiguous_request", "{}", answers[i]);
     }
-    assert_eq!(answers[6], json!({"intents": [{"id": "unknown", "effect": "read", "params": {"host": "nowhere.example"}}], "provider": null}));
+    assert_eq!(
+        answers[6],
+        json!({"intents": [{"id": "unknown", "effect": "read", "params": {"host": "nowhere.example"}}], "provider": null})
+    );
     assert_eq!(answers[7]["error"]["line"], 8);
     assert_eq!(answers[8]["error"]["line"], 9);
 }

@@ -58,6 +58,8 @@ pub(super) fn draft(source: Model<'_>) -> Result<Draft, Problem> {
         credential: Some("aws".into()),
         errors: Some("aws".into()),
         body_type: Some("any".into()),
+        // Neptune and DocumentDB take requests of RDS, on its hosts.
+        owns_hosts: source.model.pointer("/metadata/endpointPrefix").and_then(Value::as_str) == Some(&*reader.service),
         readers: if reads { vec![("aws".into(), "/".into())] } else { Vec::new() },
         operations: made.into_iter().map(|m| m.operation).collect(),
         ..Draft::new(&reader.provider)

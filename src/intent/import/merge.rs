@@ -48,7 +48,8 @@ pub(super) fn group(drafts: Vec<Draft>) -> Vec<Vec<Draft>> {
 }
 
 /// Makes one draft of a group; the first draft's operations keep their ids.
-pub(super) fn merge(group: Vec<Draft>) -> (Draft, Twins) {
+pub(super) fn merge(mut group: Vec<Draft>) -> (Draft, Twins) {
+    group.sort_by_key(|draft| !draft.owns_hosts);
     let mut drafts = group.into_iter();
     let Some(mut whole) = drafts.next() else { return (Draft::default(), Twins::new()) };
     let mut ids: HashMap<String, usize> = whole.operations.iter().enumerate().map(|(i, o)| (o.id.clone(), i)).collect();

@@ -3,23 +3,30 @@
 //! `match: "a2a SendMessage"` (1.0), or `"a2a message/send"` as versions before called it. The
 //! HTTP+JSON binding is matched by path: `"POST /message:send"`.
 
-use crate::{call::Effect, intent::request::Media};
+use std::sync::LazyLock;
 
-use super::{
-    Ask,
-    jsonrpc::{self, Message},
+use crate::{
+    call::Effect,
+    intent::{json::Plan, request::Media},
 };
 
-pub(super) fn read(media: &Media, body: &[u8]) -> Result<Vec<Ask>, String> {
-    jsonrpc::read(media, body)?.into_messages().into_iter().map(ask).collect()
+use super::{
+    Arguments, Ask,
+    jsonrpc::{self, MEMBERS, Message},
+};
+
+static KEYS: LazyLock<Plan> = LazyLock::new(|| Plan::of_keys(&MEMBERS));
+
+pub(super) fn read<'b>(media: &Media, body: &'b str) -> Result<Vec<Ask<'b>>, String> {
+    jsonrpc::read(media, body, &KEYS)?.into_messages().into_iter().map(ask).collect()
 }
 
-fn ask(message: Message) -> Result<Ask, String> {
+fn ask(message: Message<'_>) -> Result<Ask<'_>, String> {
     let Message::Call { method, params } = message else {
         return Err("an A2A client sends calls, not answers".into());
     };
     let verb = method.rsplit('/').next().unwrap_or(&method);
     let reads = verb.starts_with("Get") || verb.starts_with("List") || verb == "get" || verb == "list";
     let effect = if reads { Effect::Read } else { Effect::Write };
-    Ok(Ask { key: format!("a2a {method}"), general: None, arguments: params, inside: None, effect })
+    Ok(Ask { key: format!("a2a {method}"), general: None, arguments: Arguments::Written(params), inside: None, effect })
 }

@@ -9,18 +9,22 @@
 mod document;
 pub(in crate::intent) mod lexer;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::LazyLock};
 
 use http::Method;
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 use crate::{
     call::{Effect, Head},
-    intent::{json, query, request::Media},
+    intent::{
+        json::{self, Plan},
+        query,
+        request::Media,
+    },
 };
 
 use self::document::{Document, Fragment, Operation, Selection, Variables};
-use super::{Ask, MOST, jsonrpc::exact};
+use super::{Arguments, Ask, MOST};
 
 /// The parts of a request, in a JSON body or a query.
 const PARTS: [&str; 4] = ["query", "variables", "operationName", "extensions"];
@@ -31,17 +35,19 @@ const STORED: [&str; 5] = ["id", "documentId", "doc_id", "queryId", "hash"];
 /// The types of operations, and what a field of one does that no catalog lists.
 const KINDS: [(&str, Effect); 3] = [("query", Effect::Read), ("mutation", Effect::Write), ("subscription", Effect::Read)];
 
-pub(super) fn read(head: &Head, media: &Media, body: &[u8]) -> Result<Vec<Ask>, String> {
+static KEYS: LazyLock<Plan> =
+    LazyLock::new(|| Plan::of_keys(&["/query", "/variables", "/operationName", "/extensions/persistedQuery/sha256Hash"]));
+
+pub(super) fn read<'b>(head: &Head, media: &Media, text: &str) -> Result<Vec<Ask<'b>>, String> {
     let mut asks = Vec::new();
     if matches!(head.method, Method::GET | Method::HEAD) {
-        if !body.is_empty() {
+        if !text.is_empty() {
             return Err("a GraphQL query by GET stands in the URL, and this request has a body too".into());
         }
         url(head.path.query().unwrap_or(""))?.asks(&mut asks)?;
         return Ok(asks);
     }
     refuse_url(head.path.query().unwrap_or(""))?;
-    let text = std::str::from_utf8(body).map_err(|e| format!("the body is not UTF-8 (byte {})", e.valid_up_to()))?;
     if &*media.essence == "application/graphql" {
         let request = Request { query: Some(Cow::Borrowed(text)), ..Request::default() };
         request.asks(&mut asks)?;
@@ -50,10 +56,9 @@ pub(super) fn read(head: &Head, media: &Media, body: &[u8]) -> Result<Vec<Ask>, 
     if !media.is_json() {
         return Err(format!("the body is {:?}, and a GraphQL request is read from JSON or `application/graphql`", media.essence));
     }
-    match json::value(text)? {
-        Value::Array(batch) if batch.len() > MOST => return Err(format!("the batch has {} requests; {MOST} can be judged", batch.len())),
-        Value::Array(batch) => batch.into_iter().try_for_each(|one| Request::of(one)?.asks(&mut asks))?,
-        one => Request::of(one)?.asks(&mut asks)?,
+    match json::items(text, MOST)? {
+        Some(batch) => batch.into_iter().try_for_each(|one| Request::of(one.get())?.asks(&mut asks))?,
+        None => Request::of(text)?.asks(&mut asks)?,
     }
     Ok(asks)
 }
@@ -62,41 +67,37 @@ pub(super) fn read(head: &Head, media: &Media, body: &[u8]) -> Result<Vec<Ask>, 
 #[derive(Debug, Default)]
 struct Request<'b> {
     query: Option<Cow<'b, str>>,
-    variables: Option<Map<String, Value>>,
+    /// An object, as it is written.
+    variables: Option<Cow<'b, str>>,
     operation: Option<Cow<'b, str>>,
     /// The digest by which the server may know the document.
     persisted: Option<String>,
 }
 
-impl Request<'_> {
-    fn of(value: Value) -> Result<Self, String> {
-        let Value::Object(mut members) = value else { return Err("a GraphQL request is an object".into()) };
-        members.retain(|_, v| !v.is_null());
-        exact(&members, &PARTS)?;
+impl<'b> Request<'b> {
+    fn of(text: &'b str) -> Result<Self, String> {
+        json::read(text.as_bytes(), &KEYS, &|_| false)?;
+        let Some(mut members) = json::members(text) else { return Err("a GraphQL request is an object".into()) };
+        members.retain(|_, raw| raw.get() != "null");
         if let Some(key) = members.keys().find(|k| STORED.iter().any(|s| s.eq_ignore_ascii_case(k))) {
             return Err(format!("`{key}` asks for a document that the server has stored, which cannot be judged: send it as `query`"));
         }
-        let text = |value: Option<Value>, what: &str| match value {
+        let text = |what: &str| match members.get(what).map(|raw| json::text(raw)) {
             None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(Cow::Owned(text))),
-            Some(_) => Err(format!("`{what}` of a GraphQL request is text")),
+            Some(Some(text)) => Ok(Some(Cow::Owned(text))),
+            Some(None) => Err(format!("`{what}` of a GraphQL request is text")),
         };
-        let map = |value: Option<Value>, what: &str| match value {
-            None => Ok(None),
-            Some(Value::Object(map)) => Ok(Some(map)),
-            Some(_) => Err(format!("`{what}` of a GraphQL request is an object")),
-        };
-        let persisted = map(members.remove("extensions"), "extensions")?.map_or(Ok(None), |e| digest(&e))?;
+        let object = |what: &str| members.get(what).map(|raw| object(raw.get(), what)).transpose();
         Ok(Self {
-            query: text(members.remove("query"), "query")?,
-            variables: map(members.remove("variables"), "variables")?,
-            operation: text(members.remove("operationName"), "operationName")?,
-            persisted,
+            query: text("query")?,
+            variables: object("variables")?.map(Cow::Borrowed),
+            operation: text("operationName")?,
+            persisted: object("extensions")?.map_or(Ok(None), digest)?,
         })
     }
 
     /// Adds what the request asks for.
-    fn asks(&self, asks: &mut Vec<Ask>) -> Result<(), String> {
+    fn asks(&self, asks: &mut Vec<Ask<'_>>) -> Result<(), String> {
         let Some(query) = self.query.as_deref().filter(|q| !q.trim().is_empty()) else {
             return Err(match &self.persisted {
                 Some(_) => "the GraphQL request names a persisted query by its digest, and only a document can be judged: send it along",
@@ -111,7 +112,8 @@ impl Request<'_> {
         }
         let document = document::parse(query)?;
         let operation = choose(&document, self.operation.as_deref().filter(|o| !o.is_empty()))?;
-        let variables = Variables { defined: &operation.variables, given: self.variables.as_ref() };
+        let given = self.variables.as_deref().and_then(json::members).unwrap_or_default();
+        let variables = Variables { defined: &operation.variables, given: &given };
         let mut walk = Walk { document: &document, operation, variables, open: Vec::new(), done: Vec::new(), typename: false, asks };
         let before = walk.asks.len();
         walk.selections(&operation.selections)?;
@@ -141,7 +143,7 @@ fn choose<'d, 's>(document: &'d Document<'s>, name: Option<&str>) -> Result<&'d 
 }
 
 /// Walks over the root of an operation.
-struct Walk<'d, 's, 'a> {
+struct Walk<'d, 's, 'a, 'b> {
     document: &'d Document<'s>,
     operation: &'d Operation<'s>,
     variables: Variables<'d, 's>,
@@ -149,10 +151,10 @@ struct Walk<'d, 's, 'a> {
     open: Vec<&'d str>,
     done: Vec<&'d str>,
     typename: bool,
-    asks: &'a mut Vec<Ask>,
+    asks: &'a mut Vec<Ask<'b>>,
 }
 
-impl<'d> Walk<'d, '_, '_> {
+impl<'d> Walk<'d, '_, '_, '_> {
     fn selections(&mut self, selections: &'d [Selection<'_>]) -> Result<(), String> {
         for selection in selections {
             match selection {
@@ -190,7 +192,7 @@ impl<'d> Walk<'d, '_, '_> {
         }
         let kind = self.operation.kind;
         let effect = KINDS.iter().find(|(k, _)| *k == kind).map_or(Effect::Write, |(_, e)| *e);
-        let arguments = document::object(arguments, &self.variables)?;
+        let arguments = Arguments::Built(document::object(arguments, &self.variables)?);
         self.asks.push(Ask { key: format!("graphql {kind} {name}"), general: None, arguments, inside: None, effect });
         Ok(())
     }
@@ -209,13 +211,19 @@ fn url(text: &str) -> Result<Request<'_>, String> {
         }
     }
     let [query, variables, operation, extensions] = parts;
-    let object = |text: Option<Cow<'_, str>>, what: &str| match text.filter(|t| !t.is_empty()).map(|t| json::value(&t)).transpose()? {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Object(map)) => Ok(Some(map)),
-        Some(_) => Err(format!("`{what}` of a GraphQL request is an object")),
-    };
-    let persisted = object(extensions, "extensions")?.map_or(Ok(None), |e| digest(&e))?;
-    Ok(Request { query, variables: object(variables, "variables")?, operation, persisted })
+    for (part, what) in [(&variables, "variables"), (&extensions, "extensions")] {
+        if let Some(text) = part.as_deref().filter(|t| !t.is_empty()) {
+            json::read(text.as_bytes(), &Plan::of_keys(&["/persistedQuery/sha256Hash"]), &|_| false)?;
+            object(text.trim(), what)?;
+        }
+    }
+    let persisted = extensions.as_deref().map_or(Ok(None), digest)?;
+    Ok(Request { query, variables, operation, persisted })
+}
+
+/// What is an object, or nothing.
+fn object<'t>(text: &'t str, what: &str) -> Result<&'t str, String> {
+    if text == "null" || text.starts_with('{') { Ok(text) } else { Err(format!("`{what}` of a GraphQL request is an object")) }
 }
 
 /// Some servers prefer what the URL says to what the body says.
@@ -247,14 +255,13 @@ fn part(name: &str) -> Result<Option<usize>, String> {
 }
 
 /// The digest of `extensions.persistedQuery`.
-fn digest(extensions: &Map<String, Value>) -> Result<Option<String>, String> {
-    exact(extensions, &["persistedQuery"])?;
-    match extensions.get("persistedQuery") {
-        None | Some(Value::Null) => Ok(None),
-        Some(persisted) => match persisted.get("sha256Hash").and_then(Value::as_str) {
-            Some(digest) => Ok(Some(digest.to_owned())),
-            None => Err("`extensions.persistedQuery` without `sha256Hash`".into()),
-        },
+fn digest(extensions: &str) -> Result<Option<String>, String> {
+    let members = json::members(extensions).unwrap_or_default();
+    let Some(persisted) = members.get("persistedQuery").filter(|p| p.get() != "null") else { return Ok(None) };
+    let inner = json::members(persisted.get()).unwrap_or_default();
+    match inner.get("sha256Hash").copied().and_then(|raw: &RawValue| json::text(raw)) {
+        Some(digest) => Ok(Some(digest)),
+        None => Err("`extensions.persistedQuery` without `sha256Hash`".into()),
     }
 }
 

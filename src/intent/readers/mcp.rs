@@ -6,18 +6,21 @@
 //! answer to the server is `"mcp response"`. What the headers of 2026-07-28 say must be what the body
 //! says, since a server or a router may go by either.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use http::HeaderMap;
-use serde_json::Value;
+use std::sync::LazyLock;
 
 use crate::{
     call::{Effect, Head},
-    intent::request::Media,
+    intent::{
+        json::{self, Plan},
+        request::Media,
+    },
 };
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::HeaderMap;
 
 use super::{
-    Ask,
-    jsonrpc::{self, Body, Message},
+    Arguments, Ask,
+    jsonrpc::{self, Body, MEMBERS, Message},
 };
 
 /// From this revision on, each request names its method in a header and is one message.
@@ -30,19 +33,23 @@ const NAME: &str = "mcp-name";
 /// Where a message names its revision itself.
 const VERSION_META: &str = "io.modelcontextprotocol/protocolVersion";
 
-pub(super) fn read(head: &Head, media: &Media, body: &[u8]) -> Result<Vec<Ask>, String> {
-    let body = jsonrpc::read(media, body)?;
+static KEYS: LazyLock<Plan> = LazyLock::new(|| {
+    let params = ["/params/name", "/params/arguments", "/params/uri", "/params/_meta"];
+    Plan::of_keys(&[&MEMBERS[..], &params].concat())
+});
+
+pub(super) fn read<'b>(head: &Head, media: &Media, body: &'b str) -> Result<Vec<Ask<'b>>, String> {
+    let body = jsonrpc::read(media, body, &KEYS)?;
     check_headers(&head.headers, &body)?;
     body.into_messages().into_iter().map(ask).collect()
 }
 
-fn ask(message: Message) -> Result<Ask, String> {
+fn ask(message: Message<'_>) -> Result<Ask<'_>, String> {
     let Message::Call { method, params } = message else {
-        return Ok(Ask { key: "mcp response".into(), general: None, arguments: Value::Null, inside: None, effect: Effect::Write });
+        let arguments = Arguments::Written("null");
+        return Ok(Ask { key: "mcp response".into(), general: None, arguments, inside: None, effect: Effect::Write });
     };
-    if let Value::Object(members) = &params {
-        jsonrpc::exact(members, &["name", "arguments", "uri", "_meta"])?;
-    }
+    let arguments = Arguments::Written(params);
     let general = match &*method {
         "tools/call" => "mcp tools/call",
         "prompts/get" => "mcp prompts/get",
@@ -50,21 +57,22 @@ fn ask(message: Message) -> Result<Ask, String> {
             let verb = method.rsplit('/').next().unwrap_or(&method);
             let reads = matches!(verb, "list" | "read" | "get" | "ping" | "discover" | "complete");
             let effect = if reads { Effect::Read } else { Effect::Write };
-            return Ok(Ask { key: format!("mcp {method}"), general: None, arguments: params, inside: None, effect });
+            return Ok(Ask { key: format!("mcp {method}"), general: None, arguments, inside: None, effect });
         }
     };
-    let Some(name) = params.get("name").and_then(Value::as_str).filter(|n| !n.is_empty()) else {
+    let members = json::members(params).unwrap_or_default();
+    let Some(name) = members.get("name").copied().and_then(json::text).filter(|n| !n.is_empty()) else {
         return Err(format!("`{method}` without the `name` of what is called"));
     };
-    if !matches!(params.get("arguments"), None | Some(Value::Null | Value::Object(_))) {
+    if members.get("arguments").is_some_and(|a| a.get() != "null" && !a.get().starts_with('{')) {
         return Err(format!("the `arguments` of `{method}` are not an object"));
     }
     let effect = if method == "prompts/get" { Effect::Read } else { Effect::Write };
-    Ok(Ask { key: format!("{general} {name}"), general: Some(general), arguments: params, inside: Some("arguments"), effect })
+    Ok(Ask { key: format!("{general} {name}"), general: Some(general), arguments, inside: Some("arguments"), effect })
 }
 
 /// What is named outside the body must be what is in it.
-fn check_headers(headers: &HeaderMap, body: &Body) -> Result<(), String> {
+fn check_headers(headers: &HeaderMap, body: &Body<'_>) -> Result<(), String> {
     let (version, method, name) = (field(headers, VERSION)?, field(headers, METHOD)?, field(headers, NAME)?);
     let named = |version: &str| version.len() == NAMED.len() && version >= NAMED;
     let message = match body {
@@ -81,25 +89,26 @@ fn check_headers(headers: &HeaderMap, body: &Body) -> Result<(), String> {
             Ok(())
         };
     };
-    let meta = params.pointer(&format!("/_meta/{}", VERSION_META.replace('/', "~1"))).and_then(Value::as_str);
-    if let (Some(outside), Some(inside)) = (version, meta)
+    let members = json::members(params).unwrap_or_default();
+    let text_of = |name: &str| members.get(name).copied().and_then(json::text);
+    let meta = members.get("_meta").and_then(|m| json::members(m.get())).and_then(|m| m.get(VERSION_META).copied().and_then(json::text));
+    if let (Some(outside), Some(inside)) = (version, meta.as_deref())
         && outside != inside
     {
         return Err("`MCP-Protocol-Version` and the message's `_meta` name two revisions".into());
     }
     let own_name = match &**own {
-        "tools/call" | "prompts/get" => params.get("name"),
-        "resources/read" => params.get("uri"),
+        "tools/call" | "prompts/get" => text_of("name"),
+        "resources/read" => text_of("uri"),
         _ => None,
-    }
-    .and_then(Value::as_str);
-    if version.or(meta).is_some_and(named) && (method.is_none() || (own_name.is_some() && name.is_none())) {
+    };
+    if version.or(meta.as_deref()).is_some_and(named) && (method.is_none() || (own_name.is_some() && name.is_none())) {
         return Err(format!("from revision {NAMED} on, `Mcp-Method` and `Mcp-Name` must name what the body asks for"));
     }
     if method.is_some_and(|m| m != own) {
         return Err(format!("`Mcp-Method` is not the body's method, `{}`", short(own)));
     }
-    match (name.map(decode).transpose()?, own_name) {
+    match (name.map(decode).transpose()?, own_name.as_deref()) {
         (Some(named), Some(own)) if named != own => Err(format!("`Mcp-Name` is not the name in the body, `{}`", short(own))),
         (Some(_), None) if matches!(&**own, "tools/call" | "prompts/get" | "resources/read") => {
             Err("`Mcp-Name` names what the body does not".into())

@@ -86,7 +86,7 @@ fn a_tool_is_an_operation_with_its_arguments() {
 fn every_message_of_a_batch_is_an_intent() {
     let one = call("tools/list", json!({}));
     is(mcp(&[], &json!([one, one])), &[("acme.tools.list", json!({"team": "web"})), ("acme.tools.list", json!({"team": "web"}))]);
-    refused(mcp(&[], &Value::Array(vec![one.clone(); 65])), "65 things");
+    refused(mcp(&[], &Value::Array(vec![one.clone(); 65])), "65 requests");
     refused(raw(&[], "[]"), "0 things");
     refused(mcp(&[("Mcp-Method", "tools/list")], &json!([one])), "batch");
 }

@@ -2,7 +2,11 @@
 //! asked for: the operations, the fields at their root, and those fields' arguments. What stands
 //! below is checked for its syntax and dropped.
 
-use serde_json::{Map, Number, Value};
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Number, Value, value::RawValue};
+
+use crate::intent::json;
 
 use super::lexer::{Lexer, Token, dedent, unescape};
 
@@ -355,7 +359,8 @@ pub(super) fn object(fields: &[(&str, Input<'_>)], variables: &Variables<'_, '_>
 #[derive(Debug)]
 pub(super) struct Variables<'v, 's> {
     pub defined: &'v [(&'s str, Option<Input<'s>>)],
-    pub given: Option<&'v Map<String, Value>>,
+    /// By name, as they are written.
+    pub given: &'v BTreeMap<String, &'v RawValue>,
 }
 
 impl Variables<'_, '_> {
@@ -363,10 +368,10 @@ impl Variables<'_, '_> {
         let Some((_, default)) = self.defined.iter().find(|(n, _)| *n == name) else {
             return Err(format!("the GraphQL document uses the variable `${name}`, which its operation does not define"));
         };
-        if let Some(value) = self.given.and_then(|g| g.get(name)) {
-            return Ok(Some(value.clone()));
+        if let Some(raw) = self.given.get(name) {
+            return json::value(raw.get()).map(Some);
         }
         // A default is a constant.
-        default.as_ref().map_or(Ok(None), |d| d.resolve(&Variables { defined: &[], given: None }))
+        default.as_ref().map_or(Ok(None), |d| d.resolve(&Variables { defined: &[], given: &BTreeMap::new() }))
     }
 }

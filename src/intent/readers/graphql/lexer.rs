@@ -41,6 +41,10 @@ impl<'s> Lexer<'s> {
         self.source.as_bytes().get(self.at + ahead).copied()
     }
 
+    fn rest(&self) -> &'s [u8] {
+        self.source.as_bytes().get(self.at..).unwrap_or(&[])
+    }
+
     fn error<T>(&self, message: &str) -> Result<T, String> {
         Err(format!("{message} (line {})", self.line()))
     }
@@ -67,9 +71,7 @@ impl<'s> Lexer<'s> {
             }
             b'_' | b'a'..=b'z' | b'A'..=b'Z' => {
                 let start = self.at;
-                while self.byte(0).is_some_and(|b| b == b'_' || b.is_ascii_alphanumeric()) {
-                    self.at += 1;
-                }
+                self.at += self.rest().iter().take_while(|b| **b == b'_' || b.is_ascii_alphanumeric()).count();
                 Ok(Token::Name(self.source.get(start..self.at).unwrap_or("")))
             }
             b'-' | b'0'..=b'9' => self.number(),
@@ -81,8 +83,9 @@ impl<'s> Lexer<'s> {
     /// White space, commas, comments and byte order marks mean nothing.
     fn skip(&mut self) -> Result<(), String> {
         loop {
+            let blank = self.rest().iter().take_while(|b| matches!(b, b' ' | b'\t' | b'\n' | b'\r' | b',')).count();
+            self.at += blank;
             match self.byte(0) {
-                Some(b' ' | b'\t' | b'\n' | b'\r' | b',') => self.at += 1,
                 Some(b'#') => {
                     let rest = self.source.as_bytes().get(self.at..).unwrap_or(&[]);
                     let end = memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());

@@ -37,6 +37,7 @@ def fitting(pattern, name):
     """A text that a pattern takes, of the kinds that Google's documents have."""
     out = pattern.strip("^$")
     out = out.replace("[^/]+", "v1x").replace("[^/]*", "v1x").replace(".*", "v2/x").replace(".+", "v2/x")
+    out = out.replace(r"\S{1,66}", "v1x")
     out = re.sub(r"\(\?:([^|()]*)\|[^()]*\)", r"\1", out)
     if re.fullmatch(pattern, out):
         return out
@@ -55,7 +56,7 @@ def argument(name, parameter):
     elif parameter.get("pattern"):
         text = fitting(parameter["pattern"], name)
         if text is None:
-            text = f"v-{kebab(name)}"
+            return f"v-{kebab(name)}" if parameter.get("required") else None
     elif parameter.get("type") == "integer":
         text = str(max(1, int(parameter.get("minimum", 1) or 1)))
     elif parameter.get("type") == "number":
@@ -115,8 +116,11 @@ def call(service, document, path, name, method, media):
         resource = getattr(resource, python_name(part))()
     arguments = {}
     for key, parameter in (method.get("parameters") or {}).items():
-        text = convert(argument(key, parameter), parameter.get("type"))
-        arguments[parameter_name(key)] = [text, text] if parameter.get("repeated") and parameter["location"] == "query" else text
+        text = argument(key, parameter)
+        if text is None:
+            continue
+        text = convert(text, parameter.get("type"))
+        arguments[parameter_name(key)] = [text, text] if parameter.get("repeated") and parameter["location"] == "query" and not media else text
     content = body(document, method)
     if content is not None:
         arguments["body"] = content
@@ -131,7 +135,8 @@ def accepted(method):
     if not upload or "simple" not in upload.get("protocols", {}):
         return None
     first = (upload.get("accept") or ["application/octet-stream"])[0]
-    return first.replace("/*", "/png" if first.startswith("image") else "/octet-stream").replace("*", "application")
+    kind, _, rest = first.partition("/")
+    return f"{'application' if kind == '*' else kind}/{'octet-stream' if rest in ('', '*') else rest}"
 
 
 def main(out, sample):
