@@ -339,9 +339,9 @@ impl HostPattern {
 impl Fallback {
     /// The fallbacks of a provider; None: of hosts in no catalog.
     pub(super) fn new(provider: Option<&Arc<Provider>>) -> Self {
-        let owner = provider
-            .cloned()
-            .unwrap_or_else(|| Arc::new(Provider { id: Arc::from(UNKNOWN_HOST), credential: None, errors: Default::default(), basic: None }));
+        let owner = provider.cloned().unwrap_or_else(|| {
+            Arc::new(Provider { id: Arc::from(UNKNOWN_HOST), credential: None, errors: Default::default(), basic: None })
+        });
         let make = |group: &str, effect| {
             let id = provider.map_or_else(|| Arc::from(group), |p| Arc::from(format!("{}.{group}", p.id)));
             Arc::new(Operation {

@@ -162,14 +162,38 @@ struct Tool {
 
 /// Keys that the root's meaning hangs on.
 const ROOT: [&str; 20] = [
-    "model", "max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "stream", "tools", "functions",
-    "web_search_options", "mcp_servers", "messages", "input", "prompt", "previous_response_id", "conversation", "container", "system",
-    "store", "background", "assistant_id",
+    "model",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_tokens_to_sample",
+    "stream",
+    "tools",
+    "functions",
+    "web_search_options",
+    "mcp_servers",
+    "messages",
+    "input",
+    "prompt",
+    "previous_response_id",
+    "conversation",
+    "container",
+    "system",
+    "store",
+    "background",
+    "assistant_id",
 ];
 
 /// Those of one type each.
 const SCALARS: [&str; 9] = [
-    "model", "max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "stream", "store", "background",
+    "model",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_tokens_to_sample",
+    "stream",
+    "store",
+    "background",
     "previous_response_id",
 ];
 
@@ -420,7 +444,10 @@ mod tests {
         assert_eq!(asked.tools, texts(&["mine", "local_shell"]));
         assert_eq!(asked.server_tools, texts(&["web_search", "code_interpreter", "mcp", "connector:connector_gmail", "something_new"]));
         assert_eq!(asked.remote_urls, texts(&["https://img.example/b.png", "https://f.example/x.pdf", "https://mcp.example/sse"]));
-        assert_eq!(asked.stored_prompt, texts(&["previous_response_id:resp_1", "prompt:pmpt_1", "conversation:conv_1", "file:file-2", "file:file-3"]));
+        assert_eq!(
+            asked.stored_prompt,
+            texts(&["previous_response_id:resp_1", "prompt:pmpt_1", "conversation:conv_1", "file:file-2", "file:file-3"])
+        );
         assert_eq!(asked.max_tokens, Some(json!(7)));
     }
 
@@ -442,7 +469,10 @@ mod tests {
         assert_eq!(asked.stored_prompt, texts(&["file:file_4", "container:c_1"]));
         let plain = of(json!({"model": "text-embedding-3-small", "input": ["a", "b"]}));
         assert_eq!(plain, Asked { model: Some("text-embedding-3-small".into()), ..Asked::default() });
-        assert_eq!(plain.into_params().map(|(i, _)| PARAMETERS[i]).collect::<Vec<_>>(), ["model", "tools", "server_tools", "remote_urls", "stored_prompt"]);
+        assert_eq!(
+            plain.into_params().map(|(i, _)| PARAMETERS[i]).collect::<Vec<_>>(),
+            ["model", "tools", "server_tools", "remote_urls", "stored_prompt"]
+        );
         assert!(of(json!({"model": "m", "prompt": "write a poem"})).stored_prompt.is_empty());
     }
 

@@ -73,7 +73,8 @@ pub struct Sample {
 
 impl Default for Sample {
     fn default() -> Self {
-        let provider = Arc::new(Provider { id: "github".into(), credential: Some("github".into()), errors: Default::default(), basic: None });
+        let provider =
+            Arc::new(Provider { id: "github".into(), credential: Some("github".into()), errors: Default::default(), basic: None });
         let operation = Operation {
             id: "github.issues.create".into(),
             group: "issues".into(),

@@ -225,7 +225,8 @@ mod tests {
         assert_eq!(of("0000").unwrap()[0].0, "git probe");
         let shallow = push(&[format!("shallow {A}"), format!("{NULL} {A} refs/heads/x\0 report-status")]);
         assert_eq!(shallow.unwrap().len(), 1);
-        let options = format!("{}0000{}{}0000PACK", line(&format!("{NULL} {A} refs/heads/x\0push-options")), line("ci.skip"), line("a=b\n"));
+        let options =
+            format!("{}0000{}{}0000PACK", line(&format!("{NULL} {A} refs/heads/x\0push-options")), line("ci.skip"), line("a=b\n"));
         assert_eq!(of(&options).unwrap()[0].1["options"], json!(["ci.skip", "a=b"]));
         let long = "3".repeat(64);
         assert!(push(&[format!("{} {long} refs/heads/x\0object-format=sha256", "0".repeat(64))]).is_ok());

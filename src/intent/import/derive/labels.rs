@@ -41,7 +41,10 @@ pub(super) const VERBS: [&str; 31] = [
 
 /// Whether a method takes away: that neither mints, shares nor sends.
 fn takes_away(method: &str, effect: Effect, words: &Words<'_>) -> bool {
-    method == "delete" || effect == Effect::Delete || words.deletes() || words.verb_is(&["decline", "reject", "deny", "leave", "unshare", "uninvite"])
+    method == "delete"
+        || effect == Effect::Delete
+        || words.deletes()
+        || words.verb_is(&["decline", "reject", "deny", "leave", "unshare", "uninvite"])
 }
 
 /// The labels of an operation.
@@ -63,8 +66,24 @@ pub(super) fn labels(method: &str, effect: Effect, words: &Words<'_>) -> Vec<Lab
 }
 
 const MAKES: [&str; 18] = [
-    "create", "add", "generate", "issue", "mint", "reset", "rotate", "regenerate", "refresh", "insert", "exchange", "provision", "import",
-    "upload", "put", "update", "set", "register",
+    "create",
+    "add",
+    "generate",
+    "issue",
+    "mint",
+    "reset",
+    "rotate",
+    "regenerate",
+    "refresh",
+    "insert",
+    "exchange",
+    "provision",
+    "import",
+    "upload",
+    "put",
+    "update",
+    "set",
+    "register",
 ];
 /// Makes a new one, rather than storing one that the caller has.
 const RENEWS: [&str; 7] = ["generate", "reset", "rotate", "regenerate", "refresh", "issue", "mint"];
@@ -72,8 +91,22 @@ const CREDENTIALS: [&str; 11] =
     ["token", "credential", "password", "jitconfig", "keypair", "apikey", "passcode", "pat", "jwt", "kubeconfig", "passkey"];
 /// Keys of other kinds: of a table, a cache, a message, a disk.
 const OTHER_KEYS: [&str; 16] = [
-    "partition", "primary", "sort", "cache", "idempotency", "translation", "encryption", "foreign", "tag", "composite", "shard", "row", "data",
-    "index", "map", "i18n",
+    "partition",
+    "primary",
+    "sort",
+    "cache",
+    "idempotency",
+    "translation",
+    "encryption",
+    "foreign",
+    "tag",
+    "composite",
+    "shard",
+    "row",
+    "data",
+    "index",
+    "map",
+    "i18n",
 ];
 
 /// Whether it answers with a credential, or makes one able to act.
@@ -114,19 +147,8 @@ fn signs(words: &Words<'_>) -> bool {
     signed || assumes || logs_in || auth
 }
 
-const PEOPLE: [&str; 11] = [
-    "collaborator",
-    "member",
-    "membership",
-    "invitation",
-    "invite",
-    "invitee",
-    "guest",
-    "share",
-    "acl",
-    "grantee",
-    "delegate",
-];
+const PEOPLE: [&str; 11] =
+    ["collaborator", "member", "membership", "invitation", "invite", "invitee", "guest", "share", "acl", "grantee", "delegate"];
 
 /// Whether it lets someone else in.
 fn shares(words: &Words<'_>) -> bool {
@@ -149,10 +171,13 @@ fn shares(words: &Words<'_>) -> bool {
 
 /// Whether it makes data go to a place that the call names, now or later.
 fn sends(method: &str, words: &Words<'_>) -> bool {
-    let hook = words.all.iter().any(|w| is_one_of(w, &["webhook", "hook", "sink", "callback", "forwarder"])) || is_one_of(words.head, &["webhook", "hook", "sink"]);
-    let forwards = words.has(&["forwarding", "autoforwarding"]) || words.verb_is(&["forward", "transfer", "publish", "export", "replicate", "mirror"]);
+    let hook = words.all.iter().any(|w| is_one_of(w, &["webhook", "hook", "sink", "callback", "forwarder"]))
+        || is_one_of(words.head, &["webhook", "hook", "sink"]);
+    let forwards =
+        words.has(&["forwarding", "autoforwarding"]) || words.verb_is(&["forward", "transfer", "publish", "export", "replicate", "mirror"]);
     let mail = words.verb == "send" && words.all.iter().any(|w| is_one_of(w, &["email", "mail", "sms", "fax"]));
-    let pushes = words.ends_in("push", &["config"]) || words.ends_in("event", &["destination"]) || words.ends_in("event", &["subscription"]);
+    let pushes =
+        words.ends_in("push", &["config"]) || words.ends_in("event", &["destination"]) || words.ends_in("event", &["subscription"]);
     // Google's `watch` names an address that hears of every change; by GET it is a long look.
     let watch = words.verb == "watch" && method == "post";
     let subscribes = words.verb == "subscribe" && method == "post";

@@ -2,8 +2,24 @@
 
 /// Verbs of operations that only look, whatever their method.
 const READS: [&str; 18] = [
-    "get", "list", "search", "query", "find", "lookup", "describe", "compare", "estimate", "calculate", "count", "preview", "render", "fetch",
-    "retrieve", "validate", "batchget", "scan",
+    "get",
+    "list",
+    "search",
+    "query",
+    "find",
+    "lookup",
+    "describe",
+    "compare",
+    "estimate",
+    "calculate",
+    "count",
+    "preview",
+    "render",
+    "fetch",
+    "retrieve",
+    "validate",
+    "batchget",
+    "scan",
 ];
 /// Verbs that often only look, and now and then do more.
 const MAY_READ: [&str; 8] = ["check", "test", "verify", "show", "read", "diff", "download", "view"];
@@ -11,9 +27,40 @@ const DELETES: [&str; 11] =
     ["delete", "remove", "destroy", "purge", "erase", "drop", "revoke", "deregister", "terminate", "trash", "batchdelete"];
 const EXECUTES: [&str; 10] = ["run", "execute", "invoke", "dispatch", "trigger", "exec", "eval", "rerun", "call", "rerequest"];
 const CHANGES: [&str; 34] = [
-    "create", "update", "set", "add", "put", "send", "start", "stop", "cancel", "reset", "enable", "disable", "restore", "publish", "insert",
-    "modify", "attach", "detach", "associate", "register", "replace", "patch", "merge", "move", "copy", "import", "upload", "approve", "grant",
-    "invite", "share", "submit", "subscribe", "rotate",
+    "create",
+    "update",
+    "set",
+    "add",
+    "put",
+    "send",
+    "start",
+    "stop",
+    "cancel",
+    "reset",
+    "enable",
+    "disable",
+    "restore",
+    "publish",
+    "insert",
+    "modify",
+    "attach",
+    "detach",
+    "associate",
+    "register",
+    "replace",
+    "patch",
+    "merge",
+    "move",
+    "copy",
+    "import",
+    "upload",
+    "approve",
+    "grant",
+    "invite",
+    "share",
+    "submit",
+    "subscribe",
+    "rotate",
 ];
 /// Things whose settings decide what others may do.
 pub(super) const GOVERNS: [&str; 10] =
@@ -69,7 +116,9 @@ impl<'n> Words<'n> {
 
     /// A verb that looks, and no word beside it that does more.
     pub(super) fn only_reads(&self) -> bool {
-        READS.contains(&self.verb) && self.all.iter().filter(|w| **w != self.verb).all(|w| !CHANGES.contains(w) && !EXECUTES.contains(w)) && !self.deletes()
+        READS.contains(&self.verb)
+            && self.all.iter().filter(|w| **w != self.verb).all(|w| !CHANGES.contains(w) && !EXECUTES.contains(w))
+            && !self.deletes()
     }
 
     pub(super) fn may_read(&self) -> bool {

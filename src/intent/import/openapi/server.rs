@@ -129,9 +129,7 @@ fn label_values(name: &str, variables: Option<&Value>, inner: bool, pointer: &st
     match values.first() {
         _ if listed => Ok(values),
         Some(default) if default.contains('.') || !inner => Ok(vec![default.clone()]),
-        None if !inner => {
-            Err(problem(pointer, format!("the variable `{}` has no default", short(name))).help("give the host with --host"))
-        }
+        None if !inner => Err(problem(pointer, format!("the variable `{}` has no default", short(name))).help("give the host with --host")),
         _ => Ok(vec![format!("{{{name}}}")]),
     }
 }
@@ -259,7 +257,8 @@ mod tests {
     fn variables_become_their_values_or_parameters() {
         let region = json!({"url": "https://{r}.example.com/{v}", "variables": {"r": {"default": "eu", "enum": ["us", "eu"]}, "v": {"default": "v1"}}});
         assert_eq!(of(region, None).unwrap(), [one("eu.example.com", "/v1"), one("us.example.com", "/v1")].concat());
-        let whole = json!({"url": "{scheme}://{host}/api", "variables": {"host": {"default": "ghe.example.com"}, "scheme": {"default": "https"}}});
+        let whole =
+            json!({"url": "{scheme}://{host}/api", "variables": {"host": {"default": "ghe.example.com"}, "scheme": {"default": "https"}}});
         assert_eq!(of(whole.clone(), None).unwrap(), one("ghe.example.com", "/api"));
         assert_eq!(of(whole, Some("git.acme.example")).unwrap(), one("git.acme.example", "/api"));
         let port = json!({"url": "https://api.example.com:{port}/x", "variables": {"port": {"default": "443"}}});
