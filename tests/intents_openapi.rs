@@ -60,7 +60,10 @@ fn means(catalog: &Path, method: &str, url: &str, headers: &[&str], body: Option
     let out = remit(&args.iter().map(String::as_str).collect::<Vec<_>>());
     let value: Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&out.stderr)));
     let intent = value.pointer("/intents/0").unwrap_or(&value);
-    (intent.get("id").or(value.pointer("/refused/reason")).and_then(Value::as_str).unwrap_or_default().to_owned(), intent["params"].clone())
+    (
+        intent.get("id").or_else(|| value.pointer("/refused/reason")).and_then(Value::as_str).unwrap_or_default().to_owned(),
+        intent["params"].clone(),
+    )
 }
 
 const TRICKY: &str = r##"
