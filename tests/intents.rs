@@ -173,5 +173,5 @@ fn every_shipped_catalog_loads() {
             count += 1;
         }
     }
-    assert_eq!(count, 5);
+    assert_eq!(count, 13);
 }

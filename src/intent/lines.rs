@@ -95,7 +95,7 @@ mod tests {
                 quick += 1;
             }
         }
-        assert_eq!(quick, 4, "all but git's, whose operations take several lines");
+        assert_eq!(quick, 12, "all but git's, whose operations take several lines");
     }
 
     #[test]

@@ -151,6 +151,9 @@ fn parse_segment(text: &str, names: &mut Vec<Box<str>>) -> Result<Segment, Strin
         (true, [Piece::Param, Piece::Literal(suffix)]) => Ok(Segment::Multi(suffix.clone())),
         (true, _) => Err(format!("`{text}`: a `{{+…}}` stands first in its segment, with at most a literal after it")),
         (false, []) => Ok(Segment::Literal("".into())),
+        (false, [Piece::Literal(literal)]) if matches!(&**literal, "." | "..") => {
+            Err(format!("`{literal}` cannot stand in a path that has one reading"))
+        }
         (false, [Piece::Literal(literal)]) => Ok(Segment::Literal(literal.clone())),
         (false, [Piece::Param]) => Ok(Segment::Whole),
         (false, _) => Ok(Segment::Mixed(pieces.into())),
@@ -162,7 +165,7 @@ fn push_literal(text: &str, pieces: &mut Vec<Piece>) -> Result<(), String> {
         return Ok(());
     }
     let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '}' | '%' | ';' | '\\' | '?' | '#');
-    if !text.chars().all(fits) || text == "." || text == ".." {
+    if !text.chars().all(fits) {
         return Err(format!("`{text}` cannot stand in a path that has one reading"));
     }
     pieces.push(Piece::Literal(text.into()));

@@ -21,6 +21,9 @@ const MAX_VALUES: u32 = 6_000_000;
 /// The most places of a YAML text at which a value may begin: its reader holds them all at once.
 const MAX_YAML: usize = 8_000_000;
 
+/// How deep a YAML text may nest by its brackets.
+const MAX_NESTING: usize = 5000;
+
 /// Reads JSON or YAML.
 ///
 /// # Errors
@@ -43,8 +46,31 @@ pub(super) fn read(name: &str, bytes: &[u8]) -> Result<Value, Problem> {
     if places > MAX_YAML {
         return Err(fail(1, "the description is too large to be read as YAML".into()).help("convert it to JSON first"));
     }
+    if let Some(line) = too_deep(text) {
+        return Err(fail(line, format!("the description nests more than {MAX_NESTING} deep")));
+    }
     let value = tree.deserialize(serde_yaml::Deserializer::from_str(text));
     value.map_err(|e| fail(e.location().map_or(1, |l| l.line()), format!("the description is not YAML: {}", shorten(&e))))
+}
+
+/// The line on which brackets, or `- ` after `- `, stand within one another too often: what YAML's reader
+/// does with those grows with their square. Brackets in texts count, which does not matter at this depth.
+fn too_deep(text: &str) -> Option<usize> {
+    let mut open = 0_usize;
+    for (i, line) in text.lines().enumerate() {
+        for byte in line.bytes() {
+            match byte {
+                b'[' | b'{' => open += 1,
+                b']' | b'}' => open = open.saturating_sub(1),
+                _ => {}
+            }
+        }
+        let dashes = line.split(' ').take_while(|w| matches!(*w, "" | "-" | "?")).filter(|w| !w.is_empty()).count();
+        if open > MAX_NESTING || dashes > MAX_NESTING {
+            return Some(i + 1);
+        }
+    }
+    None
 }
 
 /// An error's text without the place, which stands beside it.

@@ -35,6 +35,8 @@ struct Rule {
     /// Only operations of these effects so far.
     #[serde(default, rename = "of")]
     effects: Vec<Effect>,
+    /// The new id of the one operation that the rule is for.
+    id: Option<String>,
     effect: Option<Effect>,
     labels: Option<Vec<Label>>,
     reserved: Option<Vec<String>>,
@@ -61,6 +63,10 @@ impl Overlay {
         for (i, rule) in self.rules.iter().enumerate() {
             for pattern in &rule.ids {
                 let mut any = false;
+                if rule.id.is_some() && operations.iter().filter(|o| matches(pattern, &o.id)).nth(1).is_some() {
+                    let message = format!("`{pattern}` is more than one operation, and an id is one's own");
+                    return Err(Problem::new(message).at(&self.file, None).key(format!("rules[{i}].id")));
+                }
                 for operation in operations.iter_mut().filter(|o| matches(pattern, &o.id)) {
                     if rule.effects.is_empty() || rule.effects.contains(&operation.effect) {
                         any |= rule.correct(operation);
@@ -81,6 +87,9 @@ impl Rule {
     fn correct(&self, operation: &mut DraftOperation) -> bool {
         if let Some(effect) = self.effect {
             operation.effect = effect;
+        }
+        if let Some(id) = &self.id {
+            operation.id.clone_from(id);
         }
         if let Some(labels) = &self.labels {
             operation.labels.clone_from(labels);

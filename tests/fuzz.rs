@@ -1,0 +1,218 @@
+//! A mutational driver for every parser of bytes that an agent or a description's author chose: seeds are
+//! cut, joined and flipped, and whatever comes out must end in an answer, soon. `REMIT_FUZZ_SECONDS` says how
+//! long each target runs; `./tests/run --long` gives each a minute.
+
+#![allow(clippy::unwrap_used)] // a test may
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use remit::{
+    call::Host,
+    cli::request,
+    config::CatalogSource,
+    intent::{
+        Catalog,
+        import::{self, Source},
+    },
+};
+
+/// xorshift64*: the same run for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % most.max(1)
+    }
+}
+
+/// Pieces that mean something to some parser.
+const WORDS: [&[u8]; 24] = [
+    b"%2F",
+    b"%2e",
+    b"..",
+    b";",
+    b"\\",
+    b"//",
+    b"\0",
+    b"\xff\xfe",
+    b"[]",
+    b"[a]",
+    b"{",
+    b"}",
+    b"\"",
+    b"\\ud800",
+    b"0000",
+    b"0001",
+    b"ffff",
+    b"&",
+    b"=",
+    b"_method",
+    b"$ref",
+    b"#/",
+    b"*a",
+    b"9007199254740993",
+];
+
+fn mutate(random: &mut Random, seeds: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = seeds[random.below(seeds.len())].to_vec();
+    for _ in 0..=random.below(6) {
+        let at = random.below(bytes.len() + 1);
+        match random.below(6) {
+            0 if !bytes.is_empty() => {
+                let at = at.min(bytes.len() - 1);
+                bytes[at] ^= 1 << random.below(8);
+            }
+            1 => bytes.truncate(at),
+            2 => {
+                let other = seeds[random.below(seeds.len())];
+                let from = random.below(other.len() + 1);
+                let part = other[from..].to_vec();
+                bytes.splice(at..at, part);
+            }
+            3 if !bytes.is_empty() => {
+                let end = (at + random.below(16)).min(bytes.len());
+                bytes.drain(at..end);
+            }
+            4 => {
+                let end = (at + random.below(64)).min(bytes.len());
+                let part = bytes[at..end].to_vec();
+                bytes.splice(at..at, part);
+            }
+            _ => {
+                bytes.splice(at..at, WORDS[random.below(WORDS.len())].iter().copied());
+            }
+        }
+    }
+    bytes
+}
+
+/// Runs a target on mutations of its seeds; no input may take long.
+fn fuzz(seeds: &[&[u8]], mut target: impl FnMut(&[u8])) {
+    let seconds = std::env::var("REMIT_FUZZ_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let start = Instant::now();
+    let mut count = 0_u64;
+    while start.elapsed() < Duration::from_secs(seconds) {
+        let input = mutate(&mut random, seeds);
+        let began = Instant::now();
+        target(&input);
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?} took {:?}", String::from_utf8_lossy(&input), began.elapsed());
+        count += 1;
+    }
+    assert!(count > 10, "only {count} inputs were tried");
+}
+
+fn builtin() -> Catalog {
+    Catalog::load(&[CatalogSource::Builtin]).unwrap()
+}
+
+/// Fuzzes the body of a request.
+fn body(method: &str, url: &str, media: &str, seeds: &[&[u8]]) {
+    let catalog = builtin();
+    let head = request::head(method, url, [("content-type", media)]).unwrap();
+    fuzz(seeds, |input| {
+        if let Ok(found) = catalog.find(&head) {
+            let _ = found.read(&head, Some(&Bytes::copy_from_slice(input)));
+        }
+    });
+}
+
+#[test]
+fn paths_and_queries() {
+    let catalog = builtin();
+    let seeds: [&[u8]; 5] = [
+        b"/repos/acme/web/contents/a/b%2Fc?ref=main&per_page=5",
+        b"/repos/acme/web/compare/a...b",
+        b"/orgs/acme/packages/container/a%2Fb/versions",
+        b"/search/issues?q=a+b&sort=x;order=y",
+        b"/gists/1/%2e%2e/x",
+    ];
+    fuzz(&seeds, |input| {
+        let url = format!("https://api.github.com{}", String::from_utf8_lossy(input));
+        if let Ok(head) = request::head("GET", &url, std::iter::empty::<(&str, &str)>())
+            && let Ok(found) = catalog.find(&head)
+        {
+            let _ = found.read(&head, None);
+        }
+    });
+}
+
+#[test]
+fn hosts() {
+    let seeds: [&[u8]; 5] = [b"api.github.com", b"xn--bcher-kva.example.", b"[::ffff:127.0.0.1]:443", b"0x7f.1", b"a..b"];
+    fuzz(&seeds, |input| {
+        if let Ok(text) = std::str::from_utf8(input) {
+            let _ = Host::parse(text);
+        }
+    });
+}
+
+#[test]
+fn json_bodies() {
+    let seeds: [&[u8]; 3] =
+        [br#"{"title": "a", "labels": ["b", {"name": "c"}], "milestone": 5}"#, br#"{"Title": 1, "title": 2}"#, br#"{"a": [[[[1e400]]]]}"#];
+    body("POST", "https://api.github.com/repos/acme/web/issues", "application/json", &seeds);
+}
+
+#[test]
+fn forms() {
+    let seeds: [&[u8]; 3] =
+        [b"amount=5&currency=eur&metadata[a]=b&expand[]=c", b"items[0][price]=x&items[1][price]=y", b"amount=1&amount=2;currency=x"];
+    body("POST", "https://api.stripe.com/v1/payment_intents", "application/x-www-form-urlencoded", &seeds);
+}
+
+#[test]
+fn calls_to_models() {
+    let seeds: [&[u8]; 2] = [
+        br#"{"model": "m", "max_output_tokens": 5, "input": [{"content": [{"type": "input_image", "image_url": "https://x"}]}], "tools": [{"type": "mcp", "server_url": "https://y"}, {"type": "function", "name": "f"}]}"#,
+        br#"{"model": "m", "previous_response_id": "r", "prompt": {"id": "p"}, "tools": [{"type": "file_search", "vector_store_ids": ["v"]}]}"#,
+    ];
+    body("POST", "https://api.openai.com/v1/responses", "application/json", &seeds);
+}
+
+#[test]
+fn git_packet_lines() {
+    let (old, new) = ("1".repeat(40), "2".repeat(40));
+    let command = format!("{old} {new} refs/heads/x\0 atomic push-options");
+    let push = format!("{:04x}{command}0000000bci.skip0000PACK", command.len() + 4);
+    let shallow = format!("0035shallow {old}\n0000");
+    body(
+        "POST",
+        "https://github.com/acme/web.git/git-receive-pack",
+        "application/x-git-receive-pack-request",
+        &[push.as_bytes(), shallow.as_bytes(), b"0000"],
+    );
+}
+
+#[test]
+fn graphql_documents() {
+    let seeds: [&[u8]; 2] = [
+        br#"{"query": "query A($o: String!) { repository(owner: $o, name: \"x\") { ...F } } fragment F on Repository { id }", "variables": {"o": "acme"}, "operationName": "A"}"#,
+        br#"[{"query": "mutation { createIssue(input: {title: \"a\"}) { issue { id } } }"}]"#,
+    ];
+    body("POST", "https://api.github.com/graphql", "application/json", &seeds);
+}
+
+#[test]
+fn descriptions() {
+    let seeds: [&[u8]; 4] = [
+        br##"{"openapi": "3.0.0", "servers": [{"url": "https://{r}.x.example/{v}", "variables": {"r": {"default": "a"}, "v": {"enum": ["v1"]}}}], "paths": {"/a/{b}": {"parameters": [{"$ref": "#/components/parameters/B"}], "post": {"requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/S"}}}}}}}, "components": {"parameters": {"B": {"name": "b", "in": "path"}}, "schemas": {"S": {"allOf": [{"$ref": "#/components/schemas/S"}], "properties": {"x": {}}}}}}"##,
+        b"swagger: 2.0\nhost: x.example\nbasePath: /v1\npaths:\n  /a/{b}:\n    get: {parameters: [{name: b, in: path, type: string}, {name: c, in: query, type: array, collectionFormat: multi}]}\n",
+        b"type Query { a(b: Int = 1): [String!]! } type Mutation { c(d: In!): Int } input In { e: ID }",
+        br#"{"tools": [{"name": "t", "inputSchema": {"properties": {"a": {}}}, "annotations": {"readOnlyHint": true}}]}"#,
+    ];
+    fuzz(&seeds, |input| {
+        let _ = import::import(Source {
+            name: "fuzzed",
+            bytes: input,
+            provider: Some("x"),
+            format: None,
+            host: Some("x.example"),
+            overlay: None,
+        });
+    });
+}
