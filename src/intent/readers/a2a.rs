@@ -22,7 +22,7 @@ pub(super) fn read<'b>(media: &Media, body: &'b str) -> Result<Vec<Ask<'b>>, Str
 }
 
 fn ask(message: Message<'_>) -> Result<Ask<'_>, String> {
-    let Message::Call { method, params } = message else {
+    let Message::Call { method, params, .. } = message else {
         return Err("an A2A client sends calls, not answers".into());
     };
     let verb = method.rsplit('/').next().unwrap_or(&method);

@@ -1,5 +1,7 @@
 //! JSON-RPC 2.0 messages, for the protocols that are made of them.
 
+use std::collections::BTreeMap;
+
 use serde_json::value::RawValue;
 
 use crate::intent::{
@@ -12,8 +14,9 @@ use super::MOST;
 /// One message.
 #[derive(Debug)]
 pub(super) enum Message<'b> {
-    /// A request or a notification, with its parameters as they are written: an object, or `null`.
-    Call { method: String, params: &'b str },
+    /// A request or a notification, with its parameters as they are written (an object, or `null`),
+    /// and each of them.
+    Call { method: String, params: &'b str, members: BTreeMap<String, &'b RawValue> },
     /// The answer to a request of the server's.
     Response,
 }
@@ -65,7 +68,7 @@ fn message<'b>(text: &'b str, keys: &Plan) -> Result<Message<'b>, String> {
             if params != "null" && !params.starts_with('{') {
                 return Err("`params` is not an object: parameters have names here".into());
             }
-            Ok(Message::Call { method, params })
+            Ok(Message::Call { method, params, members: json::members(params).unwrap_or_default() })
         }
         None if answers && member("params").is_none() => Ok(Message::Response),
         _ => Err("a JSON-RPC message is either a call with a `method` or an answer with a `result` or an `error`".into()),

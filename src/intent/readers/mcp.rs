@@ -45,7 +45,7 @@ pub(super) fn read<'b>(head: &Head, media: &Media, body: &'b str) -> Result<Vec<
 }
 
 fn ask(message: Message<'_>) -> Result<Ask<'_>, String> {
-    let Message::Call { method, params } = message else {
+    let Message::Call { method, params, members } = message else {
         let arguments = Arguments::Written("null");
         return Ok(Ask { key: "mcp response".into(), general: None, arguments, inside: None, effect: Effect::Write });
     };
@@ -60,15 +60,15 @@ fn ask(message: Message<'_>) -> Result<Ask<'_>, String> {
             return Ok(Ask { key: format!("mcp {method}"), general: None, arguments, inside: None, effect });
         }
     };
-    let members = json::members(params).unwrap_or_default();
     let Some(name) = members.get("name").copied().and_then(json::text).filter(|n| !n.is_empty()) else {
         return Err(format!("`{method}` without the `name` of what is called"));
     };
     if members.get("arguments").is_some_and(|a| a.get() != "null" && !a.get().starts_with('{')) {
         return Err(format!("the `arguments` of `{method}` are not an object"));
     }
+    let inside = Some(Arguments::Written(members.get("arguments").map_or("null", |a| a.get())));
     let effect = if method == "prompts/get" { Effect::Read } else { Effect::Write };
-    Ok(Ask { key: format!("{general} {name}"), general: Some(general), arguments, inside: Some("arguments"), effect })
+    Ok(Ask { key: format!("{general} {name}"), general: Some(general), arguments, inside, effect })
 }
 
 /// What is named outside the body must be what is in it.
@@ -82,14 +82,13 @@ fn check_headers(headers: &HeaderMap, body: &Body<'_>) -> Result<(), String> {
         }
         Body::Batch(_) => return Ok(()),
     };
-    let Message::Call { method: own, params } = message else {
+    let Message::Call { method: own, members, .. } = message else {
         return if method.is_some() || name.is_some() {
             Err("`Mcp-Method` names a call, and the body is an answer".into())
         } else {
             Ok(())
         };
     };
-    let members = json::members(params).unwrap_or_default();
     let text_of = |name: &str| members.get(name).copied().and_then(json::text);
     let meta = members.get("_meta").and_then(|m| json::members(m.get())).and_then(|m| m.get(VERSION_META).copied().and_then(json::text));
     if let (Some(outside), Some(inside)) = (version, meta.as_deref())
