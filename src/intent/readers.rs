@@ -224,6 +224,10 @@ impl<'c> Mounted<'c> {
         } else if let Some(compiled) = ask.general.and_then(listed) {
             (compiled, ask.arguments)
         } else {
+            // What nobody lists is judged too, and may not have two readings either.
+            if let Arguments::Written(text) = ask.arguments {
+                json::check(text).map_err(ambiguous)?;
+            }
             let operation = match ask.effect {
                 Effect::Read => &self.mount.fallback.read,
                 Effect::Delete => &self.mount.fallback.delete,
