@@ -41,15 +41,6 @@ struct Step {
 }
 
 impl Plan {
-    /// A plan that looks for nothing but keys that differ from these only in case: pointers without `~`.
-    pub(super) fn of_keys(pointers: &[&str]) -> Self {
-        let mut plan = Self::default();
-        for pointer in pointers {
-            pointer.split('/').skip(1).fold(&mut plan.root, |step, key| step.child(key.to_owned()));
-        }
-        plan
-    }
-
     /// Adds a parameter at an RFC 6901 pointer.
     pub(super) fn add(&mut self, pointer: &str, slot: u16) -> Result<(), String> {
         let mut step = &mut self.root;
@@ -166,10 +157,54 @@ pub(super) fn read(body: &[u8], plan: &Plan, watch: &dyn Fn(&str) -> bool) -> Re
     Ok(taken)
 }
 
-/// The members of an object, as they are written; None for what is no object. The text was read or
-/// checked before, so no key stands twice.
-pub(super) fn members(text: &str) -> Option<BTreeMap<String, &RawValue>> {
-    if text.trim_start().starts_with('{') { serde_json::from_str(text).ok() } else { None }
+/// The members of an object, as they are written; None for what is no object. `names` are those that
+/// have a meaning, so that no other may differ from one only in case. What the members hold is still to
+/// be read, or checked with [`check`].
+///
+/// # Errors
+/// As [`read`], as far as the object's own keys go.
+pub(super) fn members<'t>(text: &'t str, names: &[&str]) -> Result<Option<Members<'t>>, String> {
+    if !text.trim_start().starts_with('{') {
+        return Ok(None);
+    }
+    let mut json = serde_json::Deserializer::from_str(text);
+    let members = json.deserialize_map(Collect { names }).and_then(|members| json.end().map(|()| members));
+    members.map(Some).map_err(|e| format!("the body is not JSON with one reading: {e}"))
+}
+
+/// The members of an object, as they are written.
+pub(super) type Members<'t> = BTreeMap<String, &'t RawValue>;
+
+/// Checks that a JSON text has one reading.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn check(text: &str) -> Result<(), String> {
+    read(text.as_bytes(), &Plan::default(), &|_| false).map(drop)
+}
+
+struct Collect<'n> {
+    names: &'n [&'n str],
+}
+
+impl<'de> Visitor<'de> for Collect<'_> {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut keys, mut members) = (Keys::new(true), BTreeMap::new());
+        while let Some(key) = map.next_key_seed(Key)? {
+            keys.check(&key).map_err(A::Error::custom)?;
+            if !self.names.contains(&&*key) && self.names.iter().any(|n| fold(n) == fold(&key)) {
+                return Err(A::Error::custom(format_args!("the key {} differs from one that has a meaning only in case", show(&key))));
+            }
+            members.insert(key.into_owned(), map.next_value::<&'de RawValue>()?);
+        }
+        Ok(members)
+    }
 }
 
 /// The items of an array, as they are written and each still to be read; None for what is no array.

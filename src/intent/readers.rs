@@ -132,8 +132,8 @@ pub(super) struct Ask<'b> {
     pub general: Option<&'static str>,
     /// What parameters are taken from.
     pub arguments: Arguments<'b>,
-    /// The member of `arguments` that parameters are taken from instead, when it is `key` that is listed.
-    pub inside: Option<&'static str>,
+    /// What parameters are taken from instead, when it is `key` that is listed.
+    pub inside: Option<Arguments<'b>>,
     /// What it is taken for when no catalog lists it.
     pub effect: Effect,
 }
@@ -247,10 +247,14 @@ impl<'c> Mounted<'c> {
     fn intent(&self, head: &Head, ask: Ask<'_>) -> Result<Intent, Refusal> {
         let listed = |key: &str| self.trie.key(key).and_then(|at| self.entry.operations.get(at as usize));
         let (compiled, arguments) = if let Some(compiled) = listed(&ask.key) {
-            (compiled, if let Some(member) = ask.inside { ask.arguments.member(member) } else { ask.arguments })
+            (compiled, ask.inside.unwrap_or(ask.arguments))
         } else if let Some(compiled) = ask.general.and_then(listed) {
             (compiled, ask.arguments)
         } else {
+            // What nobody lists is judged too, and may not have two readings either.
+            if let Arguments::Written(text) = ask.arguments {
+                json::check(text).map_err(ambiguous)?;
+            }
             let operation = match ask.effect {
                 Effect::Read => &self.mount.fallback.read,
                 Effect::Delete => &self.mount.fallback.delete,
@@ -299,15 +303,7 @@ impl<'c> Mounted<'c> {
     }
 }
 
-impl<'b> Arguments<'b> {
-    /// One member of them.
-    fn member(self, name: &str) -> Self {
-        match self {
-            Self::Built(mut value) => Self::Built(value.get_mut(name).map_or(Value::Null, Value::take)),
-            Self::Written(text) => Self::Written(json::members(text).and_then(|m| m.get(name).copied()).map_or("null", |raw| raw.get())),
-        }
-    }
-
+impl Arguments<'_> {
     fn given(&self, compiled: &Compiled) -> Result<Given, String> {
         let nothing = Plan::default();
         let plan = if let BodyPlan::Json(plan) = &compiled.body { plan } else { &nothing };

@@ -3,26 +3,19 @@
 //! `match: "a2a SendMessage"` (1.0), or `"a2a message/send"` as versions before called it. The
 //! HTTP+JSON binding is matched by path: `"POST /message:send"`.
 
-use std::sync::LazyLock;
-
-use crate::{
-    call::Effect,
-    intent::{json::Plan, request::Media},
-};
+use crate::{call::Effect, intent::request::Media};
 
 use super::{
     Arguments, Ask,
-    jsonrpc::{self, MEMBERS, Message},
+    jsonrpc::{self, Message},
 };
 
-static KEYS: LazyLock<Plan> = LazyLock::new(|| Plan::of_keys(&MEMBERS));
-
 pub(super) fn read<'b>(media: &Media, body: &'b str) -> Result<Vec<Ask<'b>>, String> {
-    jsonrpc::read(media, body, &KEYS)?.into_messages().into_iter().map(ask).collect()
+    jsonrpc::read(media, body, &[])?.into_messages().into_iter().map(ask).collect()
 }
 
 fn ask(message: Message<'_>) -> Result<Ask<'_>, String> {
-    let Message::Call { method, params } = message else {
+    let Message::Call { method, params, .. } = message else {
         return Err("an A2A client sends calls, not answers".into());
     };
     let verb = method.rsplit('/').next().unwrap_or(&method);

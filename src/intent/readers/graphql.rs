@@ -9,18 +9,14 @@
 mod document;
 pub(in crate::intent) mod lexer;
 
-use std::{borrow::Cow, sync::LazyLock};
+use std::borrow::Cow;
 
 use http::Method;
 use serde_json::value::RawValue;
 
 use crate::{
     call::{Effect, Head},
-    intent::{
-        json::{self, Plan},
-        query,
-        request::Media,
-    },
+    intent::{json, query, request::Media},
 };
 
 use self::document::{Document, Fragment, Operation, Selection, Variables};
@@ -34,9 +30,6 @@ const STORED: [&str; 5] = ["id", "documentId", "doc_id", "queryId", "hash"];
 
 /// The types of operations, and what a field of one does that no catalog lists.
 const KINDS: [(&str, Effect); 3] = [("query", Effect::Read), ("mutation", Effect::Write), ("subscription", Effect::Read)];
-
-static KEYS: LazyLock<Plan> =
-    LazyLock::new(|| Plan::of_keys(&["/query", "/variables", "/operationName", "/extensions/persistedQuery/sha256Hash"]));
 
 pub(super) fn read<'b>(head: &Head, media: &Media, text: &str) -> Result<Vec<Ask<'b>>, String> {
     let mut asks = Vec::new();
@@ -76,8 +69,8 @@ struct Request<'b> {
 
 impl<'b> Request<'b> {
     fn of(text: &'b str) -> Result<Self, String> {
-        json::read(text.as_bytes(), &KEYS, &|_| false)?;
-        let Some(mut members) = json::members(text) else { return Err("a GraphQL request is an object".into()) };
+        let Some(mut members) = json::members(text, &PARTS)? else { return Err("a GraphQL request is an object".into()) };
+        members.iter().filter(|(name, _)| *name != "query").try_for_each(|(_, raw)| json::check(raw.get()))?;
         members.retain(|_, raw| raw.get() != "null");
         if let Some(key) = members.keys().find(|k| STORED.iter().any(|s| s.eq_ignore_ascii_case(k))) {
             return Err(format!("`{key}` asks for a document that the server has stored, which cannot be judged: send it as `query`"));
@@ -112,7 +105,7 @@ impl<'b> Request<'b> {
         }
         let document = document::parse(query)?;
         let operation = choose(&document, self.operation.as_deref().filter(|o| !o.is_empty()))?;
-        let given = self.variables.as_deref().and_then(json::members).unwrap_or_default();
+        let given = self.variables.as_deref().map_or(Ok(None), |v| json::members(v, &[]))?.unwrap_or_default();
         let variables = Variables { defined: &operation.variables, given: &given };
         let mut walk = Walk { document: &document, operation, variables, open: Vec::new(), done: Vec::new(), typename: false, asks };
         let before = walk.asks.len();
@@ -213,7 +206,7 @@ fn url(text: &str) -> Result<Request<'_>, String> {
     let [query, variables, operation, extensions] = parts;
     for (part, what) in [(&variables, "variables"), (&extensions, "extensions")] {
         if let Some(text) = part.as_deref().filter(|t| !t.is_empty()) {
-            json::read(text.as_bytes(), &Plan::of_keys(&["/persistedQuery/sha256Hash"]), &|_| false)?;
+            json::check(text)?;
             object(text.trim(), what)?;
         }
     }
@@ -256,9 +249,9 @@ fn part(name: &str) -> Result<Option<usize>, String> {
 
 /// The digest of `extensions.persistedQuery`.
 fn digest(extensions: &str) -> Result<Option<String>, String> {
-    let members = json::members(extensions).unwrap_or_default();
+    let members = json::members(extensions, &["persistedQuery"])?.unwrap_or_default();
     let Some(persisted) = members.get("persistedQuery").filter(|p| p.get() != "null") else { return Ok(None) };
-    let inner = json::members(persisted.get()).unwrap_or_default();
+    let inner = json::members(persisted.get(), &["sha256Hash"])?.unwrap_or_default();
     match inner.get("sha256Hash").copied().and_then(|raw: &RawValue| json::text(raw)) {
         Some(digest) => Ok(Some(digest)),
         None => Err("`extensions.persistedQuery` without `sha256Hash`".into()),

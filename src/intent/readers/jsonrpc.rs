@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use crate::intent::{
-    json::{self, Plan},
+    json::{self, Members},
     request::Media,
 };
 
@@ -12,8 +12,9 @@ use super::MOST;
 /// One message.
 #[derive(Debug)]
 pub(super) enum Message<'b> {
-    /// A request or a notification, with its parameters as they are written: an object, or `null`.
-    Call { method: String, params: &'b str },
+    /// A request or a notification, with its parameters as they are written (an object, or `null`),
+    /// and each of them.
+    Call { method: String, params: &'b str, members: Members<'b> },
     /// The answer to a request of the server's.
     Response,
 }
@@ -34,23 +35,24 @@ impl<'b> Body<'b> {
     }
 }
 
-/// The members of a message, to which a protocol adds those of `params` that have a meaning.
-pub(super) const MEMBERS: [&str; 6] = ["/jsonrpc", "/id", "/method", "/params", "/result", "/error"];
+/// The members of a message.
+const MEMBERS: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
 
-/// Reads a body: one message, or a batch of them. `keys` are those of which there is one reading only.
-pub(super) fn read<'b>(media: &Media, body: &'b str, keys: &Plan) -> Result<Body<'b>, String> {
+/// Reads a body: one message, or a batch of them. `names` are the parameters that have a meaning. What
+/// parameters hold is left to be read.
+pub(super) fn read<'b>(media: &Media, body: &'b str, names: &[&str]) -> Result<Body<'b>, String> {
     if !media.is_json() {
         return Err(format!("the body is {:?}, and a JSON-RPC message is JSON", media.essence));
     }
     match json::items(body, MOST)? {
-        Some(batch) => Ok(Body::Batch(batch.into_iter().map(|one| message(one.get(), keys)).collect::<Result<_, _>>()?)),
-        None => message(body, keys).map(Body::One),
+        Some(batch) => Ok(Body::Batch(batch.into_iter().map(|one| message(one.get(), names)).collect::<Result<_, _>>()?)),
+        None => message(body, names).map(Body::One),
     }
 }
 
-fn message<'b>(text: &'b str, keys: &Plan) -> Result<Message<'b>, String> {
-    json::read(text.as_bytes(), keys, &|_| false)?;
-    let Some(members) = json::members(text) else { return Err("a JSON-RPC message is an object".into()) };
+fn message<'b>(text: &'b str, names: &[&str]) -> Result<Message<'b>, String> {
+    let Some(members) = json::members(text, &MEMBERS)? else { return Err("a JSON-RPC message is an object".into()) };
+    members.iter().filter(|(name, _)| *name != "params").try_for_each(|(_, raw)| json::check(raw.get()))?;
     let member = |name: &str| members.get(name).copied();
     if member("jsonrpc").and_then(json::text).as_deref() != Some("2.0") {
         return Err("a JSON-RPC message begins with `\"jsonrpc\": \"2.0\"`".into());
@@ -65,7 +67,7 @@ fn message<'b>(text: &'b str, keys: &Plan) -> Result<Message<'b>, String> {
             if params != "null" && !params.starts_with('{') {
                 return Err("`params` is not an object: parameters have names here".into());
             }
-            Ok(Message::Call { method, params })
+            Ok(Message::Call { method, params, members: json::members(params, names)?.unwrap_or_default() })
         }
         None if answers && member("params").is_none() => Ok(Message::Response),
         _ => Err("a JSON-RPC message is either a call with a `method` or an answer with a `result` or an `error`".into()),

@@ -6,21 +6,16 @@
 //! answer to the server is `"mcp response"`. What the headers of 2026-07-28 say must be what the body
 //! says, since a server or a router may go by either.
 
-use std::sync::LazyLock;
-
 use crate::{
     call::{Effect, Head},
-    intent::{
-        json::{self, Plan},
-        request::Media,
-    },
+    intent::{json, request::Media},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::HeaderMap;
 
 use super::{
     Arguments, Ask,
-    jsonrpc::{self, Body, MEMBERS, Message},
+    jsonrpc::{self, Body, Message},
 };
 
 /// From this revision on, each request names its method in a header and is one message.
@@ -33,19 +28,17 @@ const NAME: &str = "mcp-name";
 /// Where a message names its revision itself.
 const VERSION_META: &str = "io.modelcontextprotocol/protocolVersion";
 
-static KEYS: LazyLock<Plan> = LazyLock::new(|| {
-    let params = ["/params/name", "/params/arguments", "/params/uri", "/params/_meta"];
-    Plan::of_keys(&[&MEMBERS[..], &params].concat())
-});
+/// Parameters that have a meaning here.
+const NAMES: [&str; 4] = ["name", "arguments", "uri", "_meta"];
 
 pub(super) fn read<'b>(head: &Head, media: &Media, body: &'b str) -> Result<Vec<Ask<'b>>, String> {
-    let body = jsonrpc::read(media, body, &KEYS)?;
+    let body = jsonrpc::read(media, body, &NAMES)?;
     check_headers(&head.headers, &body)?;
     body.into_messages().into_iter().map(ask).collect()
 }
 
 fn ask(message: Message<'_>) -> Result<Ask<'_>, String> {
-    let Message::Call { method, params } = message else {
+    let Message::Call { method, params, members } = message else {
         let arguments = Arguments::Written("null");
         return Ok(Ask { key: "mcp response".into(), general: None, arguments, inside: None, effect: Effect::Write });
     };
@@ -60,15 +53,16 @@ fn ask(message: Message<'_>) -> Result<Ask<'_>, String> {
             return Ok(Ask { key: format!("mcp {method}"), general: None, arguments, inside: None, effect });
         }
     };
-    let members = json::members(params).unwrap_or_default();
+    members.iter().filter(|(name, _)| *name != "arguments").try_for_each(|(_, raw)| json::check(raw.get()))?;
     let Some(name) = members.get("name").copied().and_then(json::text).filter(|n| !n.is_empty()) else {
         return Err(format!("`{method}` without the `name` of what is called"));
     };
     if members.get("arguments").is_some_and(|a| a.get() != "null" && !a.get().starts_with('{')) {
         return Err(format!("the `arguments` of `{method}` are not an object"));
     }
+    let inside = Some(Arguments::Written(members.get("arguments").map_or("null", |a| a.get())));
     let effect = if method == "prompts/get" { Effect::Read } else { Effect::Write };
-    Ok(Ask { key: format!("{general} {name}"), general: Some(general), arguments, inside: Some("arguments"), effect })
+    Ok(Ask { key: format!("{general} {name}"), general: Some(general), arguments, inside, effect })
 }
 
 /// What is named outside the body must be what is in it.
@@ -82,16 +76,16 @@ fn check_headers(headers: &HeaderMap, body: &Body<'_>) -> Result<(), String> {
         }
         Body::Batch(_) => return Ok(()),
     };
-    let Message::Call { method: own, params } = message else {
+    let Message::Call { method: own, members, .. } = message else {
         return if method.is_some() || name.is_some() {
             Err("`Mcp-Method` names a call, and the body is an answer".into())
         } else {
             Ok(())
         };
     };
-    let members = json::members(params).unwrap_or_default();
     let text_of = |name: &str| members.get(name).copied().and_then(json::text);
-    let meta = members.get("_meta").and_then(|m| json::members(m.get())).and_then(|m| m.get(VERSION_META).copied().and_then(json::text));
+    let meta = members.get("_meta").map_or(Ok(None), |m| json::members(m.get(), &[VERSION_META]))?;
+    let meta = meta.and_then(|m| m.get(VERSION_META).copied().and_then(json::text));
     if let (Some(outside), Some(inside)) = (version, meta.as_deref())
         && outside != inside
     {
