@@ -17,7 +17,7 @@ use remit::{
 use serde_json::{Value, json};
 
 fn imported(bytes: &[u8], host: &str) -> Result<Imported, Problem> {
-    import(Source { name: "description", bytes, provider: Some("acme"), format: None, host: Some(host), overlay: None })
+    import(Source { name: "description", bytes, provider: Some("acme"), format: None, host: Some(host), overlay: None, beside: None })
 }
 
 /// A catalog and its text.
@@ -258,7 +258,7 @@ fn what_is_wrong_with_a_description_is_named() {
         let problem = imported(&bytes, "api.acme.example").map(|i| i.text).unwrap_err().to_string();
         assert!(problem.contains(about), "{problem:?} does not speak of {about:?}");
     }
-    let none = import(Source { name: "d", bytes: SDL.as_bytes(), provider: None, format: None, host: None, overlay: None });
+    let none = import(Source { name: "d", bytes: SDL.as_bytes(), provider: None, format: None, host: None, overlay: None, beside: None });
     assert!(none.unwrap_err().to_string().contains("--host"));
 }
 

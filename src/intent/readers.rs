@@ -95,13 +95,17 @@ impl Kind {
     }
 
     /// What a request asks for: at least one thing.
-    fn read<'b>(self, head: &'b Head, media: &Media, body: &'b str) -> Result<Vec<Ask<'b>>, String> {
+    fn read<'b>(self, head: &'b Head, media: &Media, body: &'b [u8]) -> Result<Vec<Ask<'b>>, String> {
+        if self == Self::Git {
+            return git::read(&head.headers, media, body);
+        }
+        let body = std::str::from_utf8(body).map_err(|e| format!("the body is not UTF-8 (byte {})", e.valid_up_to()))?;
         match self {
             Self::Graphql => graphql::read(head, media, body),
             Self::Mcp => mcp::read(head, media, body),
             Self::A2a => a2a::read(media, body),
             Self::Aws => aws::read(head, media, body),
-            Self::Git => git::read(&head.headers, media, body),
+            Self::Git => Ok(Vec::new()),
         }
     }
 
@@ -232,7 +236,6 @@ impl<'c> Mounted<'c> {
     /// Reads what is asked for: 1 to 64 intents.
     pub(super) fn read(&self, head: &Head, body: &[u8]) -> Result<Reading, Refusal> {
         let media = Media::of(&head.headers)?;
-        let body = std::str::from_utf8(body).map_err(|e| ambiguous(format!("the body is not UTF-8 (byte {})", e.valid_up_to())))?;
         let asks = self.mount.kind.read(head, &media, body).map_err(ambiguous)?;
         if asks.is_empty() || asks.len() > MOST {
             return Err(ambiguous(format!("the request asks for {} things; one to {MOST} can be judged", asks.len())));

@@ -15,7 +15,7 @@ use crate::{
     intent::{query, request::Media},
 };
 
-use super::Ask;
+use super::{Arguments, Ask};
 
 const TARGET: &str = "x-amz-target";
 
@@ -41,15 +41,13 @@ fn field(headers: &HeaderMap) -> Result<Option<&str>, String> {
 }
 
 /// What a request without `X-Amz-Target` asks for.
-pub(super) fn read(head: &Head, media: &Media, body: &[u8]) -> Result<Vec<Ask>, String> {
+pub(super) fn read(head: &Head, media: &Media, text: &str) -> Result<Vec<Ask<'static>>, String> {
     let mut fields = Map::new();
-    let text;
     let mut pairs: Vec<(Cow<'_, str>, Cow<'_, str>)> = head.path.query().into_iter().flat_map(query::pairs).collect();
-    if !body.is_empty() {
+    if !text.is_empty() {
         if !media.is_form() && !media.essence.is_empty() {
             return Err(format!("the body is {:?}, and without `X-Amz-Target` an AWS operation is named in a form", media.essence));
         }
-        text = std::str::from_utf8(body).map_err(|e| format!("the body is not UTF-8 (byte {})", e.valid_up_to()))?;
         strict(text)?;
         pairs.extend(query::pairs(text));
     }
@@ -89,7 +87,7 @@ pub(super) fn read(head: &Head, media: &Media, body: &[u8]) -> Result<Vec<Ask>, 
     let key = format!("aws {}.{}", text("Version"), text("Action"));
     let verb = text("Action");
     let effect = if ["Describe", "List", "Get"].iter().any(|v| verb.starts_with(v)) { Effect::Read } else { Effect::Write };
-    Ok(vec![Ask { key, general: None, arguments: Value::Object(fields), inside: None, effect }])
+    Ok(vec![Ask { key, general: None, arguments: Arguments::Built(Value::Object(fields)), inside: None, effect }])
 }
 
 /// A form that readers might decode in two ways is not read: bad escapes, and `;` between fields.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{call::Effect, intent::request::Media};
 
-use super::Ask;
+use super::{Arguments, Ask};
 
 /// How much of a push is read: its commands, which come before the pack. 64 refs with names of 255
 /// bytes, and push options, fit.
@@ -17,7 +17,7 @@ pub(super) const PREFIX: usize = 64 << 10;
 
 const TYPE: &str = "application/x-git-receive-pack-request";
 
-pub(super) fn read(headers: &HeaderMap, media: &Media, body: &[u8]) -> Result<Vec<Ask>, String> {
+pub(super) fn read(headers: &HeaderMap, media: &Media, body: &[u8]) -> Result<Vec<Ask<'static>>, String> {
     if &*media.essence != TYPE {
         return Err(format!("the body of a push is {:?}, not {TYPE}", &*media.essence));
     }
@@ -28,7 +28,7 @@ pub(super) fn read(headers: &HeaderMap, media: &Media, body: &[u8]) -> Result<Ve
     let Commands { refs, capabilities } = commands(&mut lines)?;
     if refs.is_empty() {
         // Before a large pack git asks, with no command at all, whether it may push.
-        return Ok(vec![Ask { key: "git probe".into(), general: None, arguments: Value::Null, inside: None, effect: Effect::Read }]);
+        return Ok(vec![Ask { key: "git probe".into(), general: None, arguments: Arguments::Built(Value::Null), inside: None, effect: Effect::Read }]);
     }
     let mut options = Vec::new();
     if capabilities.split(' ').any(|c| c == "push-options") {
@@ -54,14 +54,14 @@ enum Change {
 }
 
 impl Command<'_> {
-    fn ask(&self, options: &[String]) -> Ask {
+    fn ask(&self, options: &[String]) -> Ask<'static> {
         let (key, change, effect) = match self.change {
             Change::Create => ("git push", "create", Effect::Write),
             Change::Update => ("git push", "update", Effect::Write),
             Change::Delete => ("git delete", "delete", Effect::Delete),
         };
         let arguments = json!({"ref": self.name, "change": change, "options": options});
-        Ask { key: key.into(), general: None, arguments, inside: None, effect }
+        Ask { key: key.into(), general: None, arguments: Arguments::Built(arguments), inside: None, effect }
     }
 }
 
@@ -198,7 +198,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("content-type", TYPE.parse().unwrap());
         let media = Media::of(&headers).unwrap();
-        Ok(read(&headers, &media, body.as_bytes())?.into_iter().map(|a| (a.key, a.arguments)).collect())
+        Ok(read(&headers, &media, body.as_bytes())?.into_iter().map(|a| (a.key, if let Arguments::Built(value) = a.arguments { value } else { Value::Null })).collect())
     }
 
     fn push(commands: &[String]) -> Result<Vec<(String, Value)>, String> {
