@@ -132,8 +132,9 @@ fn git_is_answered_in_its_own_protocol_where_it_shows_nothing_else() {
         let cx = Context { headers: Some(&request), body: Some(b""), ..context(ErrorForm::Git) };
         let line = format!("{before}{TEXT}\n");
         let want = (format!("application/x-git-{kind}-pack-result"), format!("{:04x}{line}0000", line.len() + 4));
-        assert_eq!(rendered(&cx), want);
-        assert_eq!(render(&refusal(), &cx).status(), 200);
+        let response = render(&refusal(), &cx);
+        assert_eq!((field(&response, "content-type").to_owned(), body(&response, &cx)), want);
+        assert_eq!((response.status().as_u16(), field(&response, "remit-reason")), (200, "not_granted"));
     }
 }
 
