@@ -176,7 +176,7 @@ fn a_broken_description_names_the_place() {
         ("{".to_owned(), "not JSON"),
         ("{}".to_owned(), "/openapi: this is neither an OpenAPI 3 nor a Swagger 2.0 description"),
         (r#"{"swagger": "1.2"}"#.to_owned(), "neither an OpenAPI 3"),
-        (r#"{"openapi": "3.0.0", "paths": {}}"#.to_owned(), "/servers: the description names no host"),
+        (r#"{"openapi": "3.0.0", "paths": {"/x": {"get": {}}}}"#.to_owned(), "/servers: the description names no host"),
         (path(""), "/paths: the description has no operations"),
         (path(r##""/x": {"$ref": "#/nothing"}"##), "/paths/~1x: `#/nothing` points at nothing"),
         (path(r#""/x": {"$ref": "other.json"}"#), "/paths/~1x: `other.json` points outside"),
