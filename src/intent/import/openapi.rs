@@ -133,6 +133,9 @@ impl<'d> Reader<'d> {
     /// One operation; None when no request can be told to be for it, which is reported.
     fn operation(&mut self, place: &Place<'d>) -> Result<Option<DraftOperation>, Problem> {
         let (pointer, method, operation) = (&place.pointers.1, place.method, place.operation);
+        if !place.path.starts_with('/') {
+            return Err(problem(pointer, format!("`{}` is not a path: it starts with `/`", short(place.path))));
+        }
         let served = self.served(place)?;
         let all = described(&self.refs, &place.item, operation, (&place.pointers.0, pointer))?;
         let mut parameters = Parameters::of(&self.refs, &all)?;

@@ -130,10 +130,13 @@ fn git_is_answered_in_its_own_protocol_where_it_shows_nothing_else() {
     {
         let request = headers(&[("content-type", media)]);
         let cx = Context { headers: Some(&request), body: Some(b""), ..context(ErrorForm::Git) };
+        // The id of the decision is longer than the `D` that stands for it here.
         let line = format!("{before}{TEXT}\n");
-        let want = (format!("application/x-git-{kind}-pack-result"), format!("{:04x}{line}0000", line.len() + 4));
-        assert_eq!(rendered(&cx), want);
-        assert_eq!(render(&refusal(), &cx).status(), 200);
+        let length = line.len() + 4 + cx.decision.to_string().len() - 1;
+        let want = (format!("application/x-git-{kind}-pack-result"), format!("{length:04x}{line}0000"));
+        let response = render(&refusal(), &cx);
+        assert_eq!((field(&response, "content-type").to_owned(), body(&response, &cx)), want);
+        assert_eq!((response.status().as_u16(), field(&response, "remit-reason")), (200, "not_granted"));
     }
 }
 

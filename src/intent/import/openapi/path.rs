@@ -34,9 +34,6 @@ pub(super) fn template(path: &str, base: &str, parameters: &mut Parameters) -> R
     }
     let (path, query) = split_query(path);
     let mut out = base.to_owned();
-    if !path.starts_with('/') {
-        out.push('/');
-    }
     let mut rest = path;
     while let Some(open) = rest.find('{') {
         let (literal, tail) = rest.split_at(open);
@@ -119,7 +116,7 @@ mod tests {
         for (path, want, query) in [
             ("/a/{b}", "/v1/a/{b}", ""),
             ("/", "/v1/", ""),
-            ("a/{b}/", "/v1/a/{b}/", ""),
+            ("/a/{b}/", "/v1/a/{b}/", ""),
             ("/{owner}-{repo}.json", "/v1/{owner}-{repo}.json", ""),
             ("/{a}:{verb}", "/v1/{a}:{verb}", ""),
             ("/x/{path*}", "/v1/x/{+path}", ""),
