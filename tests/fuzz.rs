@@ -212,6 +212,7 @@ fn descriptions() {
             provider: Some("x"),
             format: None,
             host: Some("x.example"),
+            beside: None,
             overlay: None,
         });
     });

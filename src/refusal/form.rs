@@ -30,7 +30,7 @@ pub(super) fn word(form: ErrorForm, refusal: &Refusal, cx: &Context<'_>, status:
         ErrorForm::Npm => Worded::json(&json!({"error": message, "reason": refusal.reason})),
         ErrorForm::Jsonrpc => Worded::json(&jsonrpc(refusal, cx, status, &message)),
         ErrorForm::Graphql => Worded::json(&json!({
-            "errors": [{"message": message, "type": refusal.reason, "extensions": {"code": refusal.reason, "decision": cx.decision.to_string()}}],
+            "errors": [{"message": message, "type": refusal.reason, "extensions": {"code": graphql_code(refusal), "decision": cx.decision.to_string()}}],
             // Clients that look at the status first show this one.
             "message": message,
         })),
@@ -38,6 +38,11 @@ pub(super) fn word(form: ErrorForm, refusal: &Refusal, cx: &Context<'_>, status:
         ErrorForm::Git => git(cx, &message),
         ErrorForm::Plain => Worded::new("text/plain; charset=utf-8", format!("{message}\n").into_bytes()),
     }
+}
+
+/// The reason; or what tells a client of persisted queries to send its document along.
+fn graphql_code(refusal: &Refusal) -> &str {
+    if refusal.detail.starts_with("PersistedQueryNotFound") { "PERSISTED_QUERY_NOT_FOUND" } else { refusal.reason.code() }
 }
 
 /// RFC 9457 problem details. To a client that did not ask for them by name, the members `message`

@@ -28,7 +28,13 @@ pub(super) fn read(headers: &HeaderMap, media: &Media, body: &[u8]) -> Result<Ve
     let Commands { refs, capabilities } = commands(&mut lines)?;
     if refs.is_empty() {
         // Before a large pack git asks, with no command at all, whether it may push.
-        return Ok(vec![Ask { key: "git probe".into(), general: None, arguments: Arguments::Built(Value::Null), inside: None, effect: Effect::Read }]);
+        return Ok(vec![Ask {
+            key: "git probe".into(),
+            general: None,
+            arguments: Arguments::Built(Value::Null),
+            inside: None,
+            effect: Effect::Read,
+        }]);
     }
     let mut options = Vec::new();
     if capabilities.split(' ').any(|c| c == "push-options") {
@@ -198,7 +204,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("content-type", TYPE.parse().unwrap());
         let media = Media::of(&headers).unwrap();
-        Ok(read(&headers, &media, body.as_bytes())?.into_iter().map(|a| (a.key, if let Arguments::Built(value) = a.arguments { value } else { Value::Null })).collect())
+        Ok(read(&headers, &media, body.as_bytes())?
+            .into_iter()
+            .map(|a| (a.key, if let Arguments::Built(value) = a.arguments { value } else { Value::Null }))
+            .collect())
     }
 
     fn push(commands: &[String]) -> Result<Vec<(String, Value)>, String> {

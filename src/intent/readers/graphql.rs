@@ -4,9 +4,10 @@
 //! put in (`body: {input.title: /input/title}`). `@skip` and `@include` hide nothing, aliases rename
 //! nothing, fragments are looked into. What a document means may not depend on who reads it: two
 //! operations and no `operationName`, a document that is not there, a second document in the URL are
-//! refused.
+//! refused. A persisted query is judged by its document, where that was seen.
 
 mod document;
+mod known;
 pub(in crate::intent) mod lexer;
 
 use std::borrow::Cow;
@@ -91,19 +92,17 @@ impl<'b> Request<'b> {
 
     /// Adds what the request asks for.
     fn asks(&self, asks: &mut Vec<Ask<'_>>) -> Result<(), String> {
-        let Some(query) = self.query.as_deref().filter(|q| !q.trim().is_empty()) else {
-            return Err(match &self.persisted {
-                Some(_) => "the GraphQL request names a persisted query by its digest, and only a document can be judged: send it along",
-                None => "the GraphQL request has no document",
-            }
-            .into());
+        let sent = self.query.as_deref().filter(|q| !q.trim().is_empty());
+        let remembered = match (&self.persisted, sent) {
+            (None, None) => return Err("the GraphQL request has no document".into()),
+            (Some(digest), None) => Some(known::document(digest).ok_or(known::NOT_FOUND)?),
+            (_, Some(_)) => None,
         };
-        if let Some(digest) = &self.persisted
-            && !is_digest_of(digest, query)
-        {
-            return Err("the digest of the persisted query is not that of the document beside it".into());
-        }
+        let query = sent.or(remembered.as_deref()).unwrap_or_default();
         let document = document::parse(query)?;
+        if let (Some(digest), Some(sent)) = (&self.persisted, sent) {
+            known::learn(digest, sent)?;
+        }
         let operation = choose(&document, self.operation.as_deref().filter(|o| !o.is_empty()))?;
         let given = self.variables.as_deref().map_or(Ok(None), |v| json::members(v, &[]))?.unwrap_or_default();
         let variables = Variables { defined: &operation.variables, given: &given };
@@ -256,12 +255,6 @@ fn digest(extensions: &str) -> Result<Option<String>, String> {
         Some(digest) => Ok(Some(digest)),
         None => Err("`extensions.persistedQuery` without `sha256Hash`".into()),
     }
-}
-
-fn is_digest_of(digest: &str, document: &str) -> bool {
-    let own = ring::digest::digest(&ring::digest::SHA256, document.as_bytes());
-    let hex: String = own.as_ref().iter().map(|b| format!("{b:02x}")).collect();
-    hex.eq_ignore_ascii_case(digest)
 }
 
 #[cfg(test)]

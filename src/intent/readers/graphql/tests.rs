@@ -139,9 +139,13 @@ fn a_document_that_is_not_there_is_not_judged() {
     let of = |query: Value, digest: &str| {
         post(&json!({"query": query, "extensions": {"persistedQuery": {"version": 1, "sha256Hash": digest}}}).to_string())
     };
-    is(of(text.into(), &own), &[("hub.query.viewer", json!({}))]);
+    refused(of(Value::Null, &own), "PersistedQueryNotFound");
     refused(of(text.into(), digest), "digest");
-    refused(of(Value::Null, &own), "persisted");
+    refused(of(Value::Null, digest), "PersistedQueryNotFound");
+    is(of(text.into(), &own), &[("hub.query.viewer", json!({}))]);
+    // Once it was seen whole, the digest stands for it, in either case of its digits.
+    is(of(Value::Null, &own), &[("hub.query.viewer", json!({}))]);
+    is(of(Value::Null, &own.to_uppercase()), &[("hub.query.viewer", json!({}))]);
     refused(post("{}"), "no document");
     refused(post(r#"{"query": " "}"#), "no document");
     for key in ["id", "documentId", "doc_id", "ID"] {
