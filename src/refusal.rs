@@ -1,5 +1,5 @@
 //! Why a call was refused, in one closed list that the log, the metric and the answer share; and
-//! the answer itself, in the form that the provider's clients show ([`render`]).
+//! the answer itself, in the form that the provider's clients show ([`render()`]).
 
 mod aws;
 mod form;

@@ -176,7 +176,6 @@ fn what_this_version_does_not_have_is_refused_by_name() {
             "remit.yaml:2: state: state in a file or in Redis: not in this version; write `memory`, or remove the key",
         ),
         ("audit: {sinks: [{otlp: \"http://x\"}]}", "remit.yaml:2: audit.sinks[0]: the otlp sink: not in this version; remove it"),
-        ("catalog: [{provider: x}]", "remit.yaml:2: catalog[0]: a catalog inline: not in this version; remove it"),
         (
             "credentials: {ci: {kind: github_app, hosts: [api.github.com], app_id: 1}}",
             "remit.yaml:2: credentials.ci.kind: kind `github_app`: not in this version; this version has `static` and `own`",

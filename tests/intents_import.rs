@@ -85,7 +85,7 @@ fn every_field_at_the_root_of_a_schema_is_an_operation() {
         ("acme.subscription.changed", "read"),
         ("acme.mutation.createIssue", "write"),
         ("acme.mutation.deleteIssue", "delete?"),
-        ("acme.mutation.getToken", "write?"),
+        ("acme.mutation.getToken", "write? mints-credential"),
         ("acme.mutation.registerHook", "write? sends-elsewhere"),
     ] {
         assert_eq!(facts(&catalog, id), want, "{id}");
@@ -224,8 +224,8 @@ fn a_grpc_method_is_the_operation_of_its_path() {
         ("acme.orders.find-all", "read"),
         ("acme.orders.touch", "read"),
         ("acme.orders.delete-order", "delete?"),
-        ("acme.shop-v1-health.check", "read?"),
-        ("acme.grpc-health-v1-health.check", "read?"),
+        ("acme.shop-v1-health.check", "write?"),
+        ("acme.grpc-health-v1-health.check", "write?"),
     ] {
         assert_eq!(facts(&catalog, id), want, "{id}");
     }
@@ -241,7 +241,7 @@ fn what_is_wrong_with_a_description_is_named() {
         (deep.into_bytes(), "nests more than"),
         (b"type Other { a: Int }".to_vec(), "no fields to query"),
         (b"type Query { a: Int } nonsense".to_vec(), "`nonsense`"),
-        (b"type Query { a: Int }\ntype Query { a: Int }".to_vec(), "taken"),
+        (b"type Query { a: Int }\ntype Query { a: Int }".to_vec(), "acme.query.a"),
         (br#"{"__schema": {"queryType": {"name": "Q"}, "types": [{"kind": "OBJECT"}]}}"#.to_vec(), "/__schema/types/0"),
         (br#"{"tools": [{"inputSchema": {}}]}"#.to_vec(), "/tools/0"),
         (br#"{"tools": [{"name": "a", "inputSchema": {}}, {"name": "a", "inputSchema": {}}]}"#.to_vec(), "stands twice"),

@@ -108,8 +108,7 @@ async fn a_task_ends_by_itself_with_what_it_has_open() {
     assert_eq!(agent::tls_as(&remit, &handle).await.ask(agent::get("/items")).await.reason(), Some("task_expired"));
     assert_eq!(upstream.seen().len(), before);
     let pairs = remit.log().pairs(4).await;
-    // Of the stream: that its task is over. Why, the task's own record says.
-    assert_eq!((&pairs[0].outcome["outcome"], &pairs[0].outcome["reason"]), (&"incomplete".into(), &"task_ended".into()));
+    assert_eq!((&pairs[0].outcome["outcome"], &pairs[0].outcome["reason"]), (&"incomplete".into(), &"task_expired".into()));
     assert!(remit.log().of_kind("task").iter().any(|t| t["id"] == *id && t["why"] == "expired"), "{:?}", remit.log().of_kind("task"));
 }
 

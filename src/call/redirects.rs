@@ -79,7 +79,7 @@ fn target(location: &HeaderValue) -> Option<(Destination, Path)> {
     }
     let authority = uri.authority().filter(|a| !a.as_str().contains('@'))?;
     let host = Host::parse(authority.host()).ok()?;
-    let port = authority.port_u16().unwrap_or(Scheme::Https.default_port());
+    let port = authority.port_u16().unwrap_or_else(|| Scheme::Https.default_port());
     let path = Path::parse(uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))).ok()?;
     Some((Destination { scheme: Scheme::Https, host, port }, path))
 }

@@ -46,11 +46,14 @@ struct Node {
     leaves: Vec<Leaf>,
 }
 
+/// A name that must be in the query, and its value, where that counts.
+pub(super) type QueryLiteral = (Box<str>, Option<Box<str>>);
+
 /// Where a pattern ends.
 #[derive(Debug)]
 pub(super) struct Leaf {
     pub method: Method,
-    pub query: Box<[(Box<str>, Option<Box<str>>)]>,
+    pub query: Box<[QueryLiteral]>,
     /// Header fields that must be there.
     headers: Box<[HeaderName]>,
     /// The body is never read.

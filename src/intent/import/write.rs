@@ -56,7 +56,7 @@ fn body(out: &mut String, draft: &Draft, overlay: Option<&Overlay>) {
     }
     let readers: Vec<String> = draft.readers.iter().map(|(word, path)| format!("{{{}: {}}}", scalar(word), scalar(path))).collect();
     line(out, &format!("readers: [{}]", readers.join(", ")));
-    let renamed = overlay.into_iter().flat_map(|o| &o.was).map(|(k, v)| (k, v)).chain(draft.was.iter().map(|(k, v)| (k, v)));
+    let renamed = overlay.into_iter().flat_map(|o| &o.was).chain(draft.was.iter().map(|(k, v)| (k, v)));
     let was: Vec<String> = renamed.map(|(k, v)| format!("{}: {}", scalar(k), scalar(v))).collect();
     line(out, &format!("was: {{{}}}", was.join(", ")));
 }
