@@ -48,18 +48,21 @@ const HTTP_GET: u64 = 2;
 
 /// Reads a descriptor set.
 pub(super) fn draft(bytes: &[u8], provider: Option<&str>, host: Option<&str>) -> Result<Draft, Problem> {
-    let (host, path) = address(host, "")?;
-    let provider = provider.map_or_else(|| name_from_host(&host), str::to_owned);
     let mut methods = Vec::new();
     each(bytes, 0, &mut |number, wire| match (number, wire) {
         (SET_FILE, Wire::Bytes(inner)) => file(inner, &mut methods),
         _ => Ok(()),
     })
-    .map_err(|message| Problem::new(format!("the descriptor set cannot be read: {message}")))?;
+    .map_err(|message| {
+        let what = "this is no text, and as a protobuf descriptor set it cannot be read";
+        Problem::new(format!("{what}: {message}")).help("give a description that `remit intents import --help` lists")
+    })?;
     if methods.is_empty() {
         return Err(Problem::new("the descriptor set has no service with a method")
             .help("make it with `protoc --include_imports --descriptor_set_out=FILE`"));
     }
+    let (host, path) = address(host, "")?;
+    let provider = provider.map_or_else(|| name_from_host(&host), str::to_owned);
     // A service's own name is enough, unless two packages have one of that name.
     let mut packages: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for method in &methods {
