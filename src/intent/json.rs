@@ -196,7 +196,7 @@ impl<'de> Visitor<'de> for Collect<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let (mut keys, mut members) = (Keys::new(true), BTreeMap::new());
-        while let Some(key) = map.next_key_seed(Key)? {
+        while let Some(key) = map.next_key_seed(Key("a key"))? {
             keys.check(&key).map_err(A::Error::custom)?;
             if !self.names.contains(&&*key) && self.names.iter().any(|n| fold(n) == fold(&key)) {
                 return Err(A::Error::custom(format_args!("the key {} differs from one that has a meaning only in case", show(&key))));
@@ -355,7 +355,7 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
         };
         let mut keys = Keys::new(looks);
         let mut object = Map::new();
-        while let Some(key) = map.next_key_seed(Key)? {
+        while let Some(key) = map.next_key_seed(Key("a key"))? {
             keys.check(&key).map_err(A::Error::custom)?;
             let want = match self.want {
                 Want::Fold => Want::Fold,
@@ -438,7 +438,8 @@ fn show(key: &str) -> String {
     format!("{short:?}")
 }
 
-pub(super) struct Key;
+/// Reads a key, borrowed where it can be; named by what an error says was expected.
+pub(super) struct Key(pub &'static str);
 
 impl<'de> DeserializeSeed<'de> for Key {
     type Value = Cow<'de, str>;
@@ -451,7 +452,7 @@ impl<'de> Visitor<'de> for Key {
     type Value = Cow<'de, str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
+        f.write_str(self.0)
     }
 
     fn visit_borrowed_str<E>(self, v: &'de str) -> Result<Cow<'de, str>, E> {

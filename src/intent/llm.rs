@@ -270,7 +270,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
         let folds = !matches!(self.at, At::Content | At::Nothing | At::Source);
         let mut keys = Keys::new(folds);
         let mut tool = Tool::default();
-        while let Some(key) = map.next_key_seed(Key)? {
+        while let Some(key) = map.next_key_seed(Key("a key"))? {
             keys.check(&key).map_err(A::Error::custom)?;
             if self.at == At::Root && !ROOT.contains(&&*key) && ROOT.contains(&&*fold(&key)) {
                 return Err(A::Error::custom(format_args!("the key {key:?} differs from a parameter only in case")));

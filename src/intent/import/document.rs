@@ -4,7 +4,7 @@
 //! every value that is built is counted (aliases multiply), a key that stands twice is an error
 //! where it could change what an operation is, and examples are not built at all.
 
-use std::{borrow::Cow, cell::Cell, fmt};
+use std::{cell::Cell, fmt};
 
 use serde::{
     Deserializer,
@@ -12,7 +12,7 @@ use serde::{
 };
 use serde_json::{Map, Number, Value};
 
-use crate::problem::Problem;
+use crate::{intent::json::Key, problem::Problem};
 
 /// The most values (texts, numbers, lists, mappings) in a description. GitHub's largest, with every
 /// `$ref` written out, has two million.
@@ -216,7 +216,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
         self.count()?;
         let mut object = Map::new();
         let mut merged = Vec::new();
-        while let Some(key) = map.next_key_seed(Key)? {
+        while let Some(key) = map.next_key_seed(Key("a key that is text"))? {
             let value = map.next_value_seed(self.below(&key))?;
             if self.drops {
                 continue;
@@ -246,32 +246,6 @@ fn merge(value: Value, into: &mut Map<String, Value>) {
         }),
         Value::Array(all) => all.into_iter().for_each(|value| merge(value, into)),
         _ => {}
-    }
-}
-
-/// A key, which YAML may write as a number: `200:`.
-struct Key;
-
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = Cow<'de, str>;
-    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Cow<'de, str>, D::Error> {
-        d.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Key {
-    type Value = Cow<'de, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key that is text")
-    }
-
-    fn visit_borrowed_str<E>(self, v: &'de str) -> Result<Cow<'de, str>, E> {
-        Ok(Cow::Borrowed(v))
-    }
-
-    fn visit_str<E>(self, v: &str) -> Result<Cow<'de, str>, E> {
-        Ok(Cow::Owned(v.to_owned()))
     }
 }
 

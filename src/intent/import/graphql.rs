@@ -12,7 +12,7 @@ use crate::{
     call::{Effect, Label},
     intent::{
         pattern::is_name,
-        readers::graphql::lexer::{Lexer, Token},
+        readers::graphql::lexer::{Cursor, Token},
     },
     problem::Problem,
 };
@@ -64,8 +64,8 @@ struct Argument {
 
 /// Reads the schema language.
 pub(super) fn sdl(text: &str, provider: Option<&str>, host: Option<&str>) -> Result<Draft, Problem> {
-    let mut parser = Parser { lexer: Lexer::new(text, MAX_TOKENS), token: Token::End, depth: 0 };
-    let schema = parser.schema().map_err(|message| Problem { line: Some(parser.lexer.line()), ..Problem::new(message) })?;
+    let mut parser = Parser { at: Cursor::new(text, MAX_TOKENS), depth: 0 };
+    let schema = parser.schema().map_err(|message| Problem { line: Some(parser.at.lexer.line()), ..Problem::new(message) })?;
     draft(&schema, provider, host)
 }
 
@@ -201,8 +201,7 @@ fn secrets(parameters: &[(String, String)], made: &mut DraftOperation) {
 
 /// Reads a schema, of which it keeps root types, objects and input objects.
 struct Parser<'s> {
-    lexer: Lexer<'s>,
-    token: Token<'s>,
+    at: Cursor<'s>,
     depth: usize,
 }
 
@@ -210,11 +209,11 @@ impl<'s> Parser<'s> {
     fn schema(&mut self) -> Result<Schema, String> {
         let mut schema = Schema::default();
         let mut named: BTreeMap<String, String> = BTreeMap::new();
-        self.advance()?;
-        while self.token != Token::End {
+        self.at.advance()?;
+        while self.at.token != Token::End {
             self.description()?;
-            if self.token == Token::Name("extend") {
-                self.advance()?;
+            if self.at.token == Token::Name("extend") {
+                self.at.advance()?;
             }
             let word = self.name()?;
             match word {
@@ -228,7 +227,7 @@ impl<'s> Parser<'s> {
                 "input" => {
                     let name = self.name()?.to_owned();
                     self.directives()?;
-                    let fields = if self.is(b'{') { self.arguments(b'{', b'}')? } else { Vec::new() };
+                    let fields = if self.at.is(b'{') { self.arguments(b'{', b'}')? } else { Vec::new() };
                     schema.inputs.entry(name).or_default().extend(fields);
                 }
                 "union" | "enum" | "scalar" | "directive" => self.skip_definition()?,
@@ -243,47 +242,30 @@ impl<'s> Parser<'s> {
         Ok(schema)
     }
 
-    fn advance(&mut self) -> Result<Token<'s>, String> {
-        let next = self.lexer.next()?;
-        Ok(std::mem::replace(&mut self.token, next))
-    }
-
-    fn is(&self, mark: u8) -> bool {
-        self.token == Token::Mark(mark)
-    }
-
-    fn take(&mut self, mark: u8) -> Result<bool, String> {
-        let is = self.is(mark);
-        if is {
-            self.advance()?;
-        }
-        Ok(is)
-    }
-
     fn expect(&mut self, mark: u8) -> Result<(), String> {
-        if self.take(mark)? { Ok(()) } else { Err(format!("the GraphQL schema has no `{}` where one must be", char::from(mark))) }
+        if self.at.take(mark)? { Ok(()) } else { Err(format!("the GraphQL schema has no `{}` where one must be", char::from(mark))) }
     }
 
     fn name(&mut self) -> Result<&'s str, String> {
-        match self.advance()? {
+        match self.at.advance()? {
             Token::Name(name) => Ok(name),
             _ => Err("the GraphQL schema has no name where one must be".into()),
         }
     }
 
     fn description(&mut self) -> Result<(), String> {
-        if matches!(self.token, Token::Text(_) | Token::Block(_)) {
-            self.advance()?;
+        if matches!(self.at.token, Token::Text(_) | Token::Block(_)) {
+            self.at.advance()?;
         }
         Ok(())
     }
 
     fn roots(&mut self, named: &mut BTreeMap<String, String>) -> Result<(), String> {
         self.directives()?;
-        if !self.take(b'{')? {
+        if !self.at.take(b'{')? {
             return Ok(());
         }
-        while !self.take(b'}')? {
+        while !self.at.take(b'}')? {
             let kind = self.name()?.to_owned();
             self.expect(b':')?;
             named.insert(kind, self.name()?.to_owned());
@@ -293,23 +275,23 @@ impl<'s> Parser<'s> {
 
     /// The fields of an object, after what it implements.
     fn fields(&mut self) -> Result<Vec<Field>, String> {
-        if self.token == Token::Name("implements") {
-            self.advance()?;
-            self.take(b'&')?;
+        if self.at.token == Token::Name("implements") {
+            self.at.advance()?;
+            self.at.take(b'&')?;
             self.name()?;
-            while self.take(b'&')? || matches!(self.token, Token::Name(n) if n.starts_with(|c: char| c.is_ascii_uppercase())) {
+            while self.at.take(b'&')? || matches!(self.at.token, Token::Name(n) if n.starts_with(|c: char| c.is_ascii_uppercase())) {
                 self.name()?;
             }
         }
         self.directives()?;
         let mut fields = Vec::new();
-        if !self.take(b'{')? {
+        if !self.at.take(b'{')? {
             return Ok(fields);
         }
-        while !self.take(b'}')? {
+        while !self.at.take(b'}')? {
             self.description()?;
             let name = self.name()?.to_owned();
-            let arguments = if self.is(b'(') { self.arguments(b'(', b')')? } else { Vec::new() };
+            let arguments = if self.at.is(b'(') { self.arguments(b'(', b')')? } else { Vec::new() };
             self.expect(b':')?;
             self.kind()?;
             self.directives()?;
@@ -321,12 +303,12 @@ impl<'s> Parser<'s> {
     fn arguments(&mut self, open: u8, close: u8) -> Result<Vec<Argument>, String> {
         let mut all = Vec::new();
         self.expect(open)?;
-        while !self.take(close)? {
+        while !self.at.take(close)? {
             self.description()?;
             let name = self.name()?.to_owned();
             self.expect(b':')?;
             let (kind, list) = self.kind()?;
-            if self.take(b'=')? {
+            if self.at.take(b'=')? {
                 self.value()?;
             }
             self.directives()?;
@@ -337,23 +319,23 @@ impl<'s> Parser<'s> {
 
     fn kind(&mut self) -> Result<(&'s str, bool), String> {
         let mut depth = 0;
-        while self.take(b'[')? {
+        while self.at.take(b'[')? {
             depth += 1;
         }
         let name = self.name()?;
-        self.take(b'!')?;
+        self.at.take(b'!')?;
         for _ in 0..depth {
             self.expect(b']')?;
-            self.take(b'!')?;
+            self.at.take(b'!')?;
         }
         Ok((name, depth > 0))
     }
 
     fn directives(&mut self) -> Result<(), String> {
-        while self.take(b'@')? {
+        while self.at.take(b'@')? {
             self.name()?;
-            if self.take(b'(')? {
-                while !self.take(b')')? {
+            if self.at.take(b'(')? {
+                while !self.at.take(b')')? {
                     self.name()?;
                     self.expect(b':')?;
                     self.value()?;
@@ -368,14 +350,14 @@ impl<'s> Parser<'s> {
         if self.depth > MAX_DEPTH {
             return Err(format!("a value of the GraphQL schema nests more than {MAX_DEPTH} deep"));
         }
-        match self.advance()? {
+        match self.at.advance()? {
             Token::Mark(b'[') => {
-                while !self.take(b']')? {
+                while !self.at.take(b']')? {
                     self.value()?;
                 }
             }
             Token::Mark(b'{') => {
-                while !self.take(b'}')? {
+                while !self.at.take(b'}')? {
                     self.name()?;
                     self.expect(b':')?;
                     self.value()?;
@@ -392,10 +374,10 @@ impl<'s> Parser<'s> {
     fn skip_definition(&mut self) -> Result<(), String> {
         let mut open = 0_usize;
         loop {
-            match self.token {
+            match self.at.token {
                 Token::End => return Ok(()),
                 // A directive may be called anything.
-                Token::Mark(b'@') => drop(self.advance()?),
+                Token::Mark(b'@') => drop(self.at.advance()?),
                 Token::Mark(b'{' | b'(' | b'[') => open += 1,
                 Token::Mark(b'}' | b')' | b']') => open = open.saturating_sub(1),
                 Token::Text(_) | Token::Block(_) if open == 0 => return Ok(()),
@@ -407,7 +389,7 @@ impl<'s> Parser<'s> {
                 }
                 _ => {}
             }
-            self.advance()?;
+            self.at.advance()?;
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Number, Value, value::RawValue};
 
 use crate::intent::json;
 
-use super::lexer::{Lexer, Token, dedent, unescape};
+use super::lexer::{Cursor, Token, dedent, unescape};
 
 /// How many tokens a document may have.
 const MAX_TOKENS: usize = 20_000;
@@ -62,10 +62,10 @@ pub(super) enum Input<'s> {
 /// # Errors
 /// One sentence with the line, when it is no executable document or is past its bounds.
 pub(super) fn parse(source: &str) -> Result<Document<'_>, String> {
-    let mut parser = Parser { lexer: Lexer::new(source, MAX_TOKENS), token: Token::End, depth: 0 };
-    parser.advance()?;
+    let mut parser = Parser { at: Cursor::new(source, MAX_TOKENS), depth: 0 };
+    parser.at.advance()?;
     let mut document = Document::default();
-    while parser.token != Token::End {
+    while parser.at.token != Token::End {
         parser.definition(&mut document)?;
         few(document.operations.len() + document.fragments.len())?;
     }
@@ -73,41 +73,23 @@ pub(super) fn parse(source: &str) -> Result<Document<'_>, String> {
 }
 
 struct Parser<'s> {
-    lexer: Lexer<'s>,
-    token: Token<'s>,
+    at: Cursor<'s>,
     depth: usize,
 }
 
 impl<'s> Parser<'s> {
     fn error<T>(&self, wanted: &str) -> Result<T, String> {
-        Err(format!("the GraphQL document has no {wanted} where one must be (line {})", self.lexer.line()))
-    }
-
-    fn advance(&mut self) -> Result<Token<'s>, String> {
-        let next = self.lexer.next()?;
-        Ok(std::mem::replace(&mut self.token, next))
-    }
-
-    fn is(&self, mark: u8) -> bool {
-        self.token == Token::Mark(mark)
-    }
-
-    fn take(&mut self, mark: u8) -> Result<bool, String> {
-        let is = self.is(mark);
-        if is {
-            self.advance()?;
-        }
-        Ok(is)
+        Err(format!("the GraphQL document has no {wanted} where one must be (line {})", self.at.lexer.line()))
     }
 
     fn expect(&mut self, mark: u8) -> Result<(), String> {
-        if self.take(mark)? { Ok(()) } else { self.error(&format!("`{}`", char::from(mark))) }
+        if self.at.take(mark)? { Ok(()) } else { self.error(&format!("`{}`", char::from(mark))) }
     }
 
     fn name(&mut self) -> Result<&'s str, String> {
-        match self.token {
+        match self.at.token {
             Token::Name(name) => {
-                self.advance()?;
+                self.at.advance()?;
                 Ok(name)
             }
             _ => self.error("name"),
@@ -126,37 +108,37 @@ impl<'s> Parser<'s> {
 
     /// A text before a definition describes it.
     fn description(&mut self) -> Result<bool, String> {
-        let is = matches!(self.token, Token::Text(_) | Token::Block(_));
+        let is = matches!(self.at.token, Token::Text(_) | Token::Block(_));
         if is {
-            self.advance()?;
+            self.at.advance()?;
         }
         Ok(is)
     }
 
     fn definition(&mut self, document: &mut Document<'s>) -> Result<(), String> {
         let described = self.description()?;
-        if self.is(b'{') && !described {
+        if self.at.is(b'{') && !described {
             let selections = self.selections()?;
             document.operations.push(Operation { kind: "query", name: None, variables: Vec::new(), selections });
             return Ok(());
         }
-        match self.token {
+        match self.at.token {
             Token::Name(kind @ ("query" | "mutation" | "subscription")) => {
-                self.advance()?;
-                let name = if let Token::Name(_) = self.token { Some(self.name()?) } else { None };
-                let variables = if self.is(b'(') { self.variables()? } else { Vec::new() };
+                self.at.advance()?;
+                let name = if let Token::Name(_) = self.at.token { Some(self.name()?) } else { None };
+                let variables = if self.at.is(b'(') { self.variables()? } else { Vec::new() };
                 self.directives()?;
                 let selections = self.selections()?;
                 document.operations.push(Operation { kind, name, variables, selections });
                 Ok(())
             }
             Token::Name("fragment") => {
-                self.advance()?;
+                self.at.advance()?;
                 let name = self.name()?;
-                if name == "on" || self.token != Token::Name("on") {
+                if name == "on" || self.at.token != Token::Name("on") {
                     return self.error("type condition of a fragment");
                 }
-                self.advance()?;
+                self.at.advance()?;
                 self.name()?;
                 self.directives()?;
                 let selections = self.selections()?;
@@ -173,13 +155,13 @@ impl<'s> Parser<'s> {
     fn variables(&mut self) -> Result<Vec<(&'s str, Option<Input<'s>>)>, String> {
         let mut all: Vec<(&'s str, Option<Input<'s>>)> = Vec::new();
         self.expect(b'(')?;
-        while !self.take(b')')? {
+        while !self.at.take(b')')? {
             self.description()?;
             self.expect(b'$')?;
             let name = self.name()?;
             self.expect(b':')?;
             self.kind()?;
-            let default = if self.take(b'=')? { Some(self.input(true)?) } else { None };
+            let default = if self.at.take(b'=')? { Some(self.input(true)?) } else { None };
             self.directives()?;
             few(all.len())?;
             if all.iter().any(|(n, _)| *n == name) {
@@ -192,20 +174,20 @@ impl<'s> Parser<'s> {
 
     /// A type reference, which says nothing of what is asked for.
     fn kind(&mut self) -> Result<(), String> {
-        if self.take(b'[')? {
+        if self.at.take(b'[')? {
             self.deeper(Self::kind)?;
             self.expect(b']')?;
         } else {
             self.name()?;
         }
-        self.take(b'!').map(drop)
+        self.at.take(b'!').map(drop)
     }
 
     /// Directives change what comes back (`@include`), never what may be asked for.
     fn directives(&mut self) -> Result<(), String> {
-        while self.take(b'@')? {
+        while self.at.take(b'@')? {
             self.name()?;
-            if self.is(b'(') {
+            if self.at.is(b'(') {
                 self.arguments()?;
             }
         }
@@ -215,7 +197,7 @@ impl<'s> Parser<'s> {
     fn arguments(&mut self) -> Result<Vec<(&'s str, Input<'s>)>, String> {
         let mut all: Vec<(&'s str, Input<'s>)> = Vec::new();
         self.expect(b'(')?;
-        while !self.take(b')')? {
+        while !self.at.take(b')')? {
             let name = self.name()?;
             self.expect(b':')?;
             let value = self.input(false)?;
@@ -232,7 +214,7 @@ impl<'s> Parser<'s> {
         self.expect(b'{')?;
         let mut all = Vec::new();
         self.deeper(|parser| {
-            while !parser.take(b'}')? {
+            while !parser.at.take(b'}')? {
                 all.push(parser.selection()?);
             }
             Ok(())
@@ -241,17 +223,17 @@ impl<'s> Parser<'s> {
     }
 
     fn selection(&mut self) -> Result<Selection<'s>, String> {
-        if self.token == Token::Spread {
-            self.advance()?;
-            return match self.token {
+        if self.at.token == Token::Spread {
+            self.at.advance()?;
+            return match self.at.token {
                 Token::Name(name) if name != "on" => {
-                    self.advance()?;
+                    self.at.advance()?;
                     self.directives()?;
                     Ok(Selection::Spread(name))
                 }
                 _ => {
-                    if self.token == Token::Name("on") {
-                        self.advance()?;
+                    if self.at.token == Token::Name("on") {
+                        self.at.advance()?;
                         self.name()?;
                     }
                     self.directives()?;
@@ -260,13 +242,13 @@ impl<'s> Parser<'s> {
             };
         }
         let mut name = self.name()?;
-        if self.take(b':')? {
+        if self.at.take(b':')? {
             // What stood before is an alias: it names the answer, not the field.
             name = self.name()?;
         }
-        let arguments = if self.is(b'(') { self.arguments()? } else { Vec::new() };
+        let arguments = if self.at.is(b'(') { self.arguments()? } else { Vec::new() };
         self.directives()?;
-        if self.is(b'{') {
+        if self.at.is(b'{') {
             self.selections()?;
         }
         Ok(Selection::Field { name, arguments })
@@ -274,11 +256,11 @@ impl<'s> Parser<'s> {
 
     fn input(&mut self, constant: bool) -> Result<Input<'s>, String> {
         let plain = |value: Value| Ok(Input::Plain(value));
-        match self.advance()? {
+        match self.at.advance()? {
             Token::Mark(b'$') if !constant => Ok(Input::Variable(self.name()?)),
             Token::Mark(b'[') => self.deeper(|parser| {
                 let mut items = Vec::new();
-                while !parser.take(b']')? {
+                while !parser.at.take(b']')? {
                     items.push(parser.input(constant)?);
                 }
                 Ok(Input::List(items))
@@ -299,7 +281,7 @@ impl<'s> Parser<'s> {
 
     fn object(&mut self, constant: bool) -> Result<Input<'s>, String> {
         let mut fields: Vec<(&'s str, Input<'s>)> = Vec::new();
-        while !self.take(b'}')? {
+        while !self.at.take(b'}')? {
             let name = self.name()?;
             self.expect(b':')?;
             let value = self.input(constant)?;

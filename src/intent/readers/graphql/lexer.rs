@@ -19,6 +19,39 @@ pub(in crate::intent) enum Token<'s> {
     End,
 }
 
+/// A place in a source: the token that comes next, and what is behind it.
+#[derive(Debug)]
+pub(in crate::intent) struct Cursor<'s> {
+    pub(in crate::intent) lexer: Lexer<'s>,
+    pub(in crate::intent) token: Token<'s>,
+}
+
+impl<'s> Cursor<'s> {
+    /// Before a source of at most `most` tokens: the first comes with the first [`Self::advance`].
+    pub(in crate::intent) fn new(source: &'s str, most: usize) -> Self {
+        Self { lexer: Lexer::new(source, most), token: Token::End }
+    }
+
+    /// Goes past the next token, and gives it.
+    pub(in crate::intent) fn advance(&mut self) -> Result<Token<'s>, String> {
+        let next = self.lexer.next()?;
+        Ok(std::mem::replace(&mut self.token, next))
+    }
+
+    pub(in crate::intent) fn is(&self, mark: u8) -> bool {
+        self.token == Token::Mark(mark)
+    }
+
+    /// Goes past a mark, if it is next.
+    pub(in crate::intent) fn take(&mut self, mark: u8) -> Result<bool, String> {
+        let is = self.is(mark);
+        if is {
+            self.advance()?;
+        }
+        Ok(is)
+    }
+}
+
 /// Splits a source into tokens, at most as many as it was made for.
 #[derive(Debug, Clone)]
 pub(in crate::intent) struct Lexer<'s> {
