@@ -1,6 +1,5 @@
 use std::{
     fmt,
-    future::Future,
     pin::Pin,
     sync::{
         Arc, OnceLock,
@@ -13,7 +12,6 @@ use std::{
 use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::{
     call::{Body, Task},
@@ -24,9 +22,6 @@ use super::{
     pool::{H1, Site},
     vigil::Vigil,
 };
-
-/// A wait for the end of the task, which every byte of its calls races against.
-pub(super) type Ended = Pin<Box<WaitForCancellationFutureOwned>>;
 
 /// Why a body stopped before its end.
 #[derive(Debug, thiserror::Error)]
@@ -74,8 +69,7 @@ pub(super) enum Outbound {
 
 pub(super) struct Streaming {
     body: Body,
-    task: Arc<Task>,
-    ended: Ended,
+    vigil: Vigil,
     progress: Arc<Progress>,
     hash: Option<ring::digest::Context>,
 }
@@ -87,8 +81,7 @@ impl Outbound {
         }
         let progress = Arc::new(Progress::default());
         let hash = Some(ring::digest::Context::new(&ring::digest::SHA256));
-        let streaming =
-            Streaming { body, task: task.clone(), ended: Box::pin(task.ended.clone().cancelled_owned()), progress: progress.clone(), hash };
+        let streaming = Streaming { body, vigil: Vigil::new(task), progress: progress.clone(), hash };
         (Self::Streaming(Box::new(streaming)), Some(progress))
     }
 }
@@ -112,8 +105,8 @@ impl HttpBody for Outbound {
             Self::Ready(body) => return Pin::new(body).poll_frame(cx).map_err(Cut::Agent),
             Self::Streaming(streaming) => &mut **streaming,
         };
-        if streaming.ended.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Some(Err(Cut::TaskEnded(streaming.task.why_over()))));
+        if let Poll::Ready(reason) = streaming.vigil.poll_ended(cx) {
+            return Poll::Ready(Some(Err(Cut::TaskEnded(reason))));
         }
         let frame = Pin::new(&mut streaming.body).poll_frame(cx).map_err(Cut::Agent);
         match &frame {
