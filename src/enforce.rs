@@ -21,8 +21,8 @@ pub use answer::Answer;
 pub use house::{House, Parts, Rules};
 
 use crate::{
-    call::{Account, Arriving, DecisionId},
-    clock::{self, Moment},
+    call::{Account, Arriving},
+    clock::Moment,
     listen::Door,
 };
 
@@ -34,7 +34,7 @@ impl House {
     pub(crate) async fn walk(&self, door: Arc<Door>, mut request: Request<Incoming>, clear: bool) -> Response<Answer> {
         let now = Moment::now();
         let rules = self.rules();
-        let account = Account::open(DecisionId::new(clock::unix_ms_of(now)), now.instant, self.recorder());
+        let account = self.account(now);
         let asked = Asked::of(&request);
         let switch = asked.upgrade.then(|| hyper::upgrade::on(&mut request));
         match self.route(&rules, &door, Arriving::of(request), clear, account, now).await {

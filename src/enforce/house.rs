@@ -6,7 +6,8 @@ use tokio::sync::Semaphore;
 use crate::{
     audit::Audit,
     authority::{Registry, Tasks},
-    call::Recorder,
+    call::{Account, DecisionId, Recorder},
+    clock::{self, Moment},
     config::Config,
     credential::Broker,
     decide::Decider,
@@ -117,8 +118,13 @@ impl House {
         &self.0.drain
     }
 
-    pub(super) fn recorder(&self) -> Arc<dyn Recorder> {
+    fn recorder(&self) -> Arc<dyn Recorder> {
         self.0.recorder.clone()
+    }
+
+    /// The account of a call that begins now.
+    pub(super) fn account(&self, now: Moment) -> Account {
+        Account::open(DecisionId::new(clock::unix_ms_of(now)), now.instant, self.recorder())
     }
 
     pub(super) fn bodies(&self) -> &Arc<Semaphore> {

@@ -23,11 +23,8 @@ use crate::{
 
 use super::{
     House, Rules, accept, read,
-    turn::{At, Brief, Turned},
+    turn::{At, Brief, Turned, traceparent},
 };
-
-/// W3C Trace Context §3.2.
-const TRACEPARENT: http::HeaderName = http::HeaderName::from_static("traceparent");
 
 type Step<T> = Result<T, Box<Turned>>;
 
@@ -182,7 +179,7 @@ impl House {
         let record = DecisionRecord {
             id: armed.permitted().understood().id(),
             time: now.utc,
-            traceparent: understood.head().headers.get(&TRACEPARENT).and_then(|v| v.to_str().ok()),
+            traceparent: traceparent(understood.head()),
             mode: permitted.permit().mode(),
             listener: understood.caller().listener,
             caller: Some(understood.caller()),

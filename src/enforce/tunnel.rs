@@ -4,8 +4,8 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::{
-    call::{Accepted, Account, Body, DecisionId, Destination, Head, Listener, Path, Scheme},
-    clock::{self, Moment},
+    call::{Accepted, Account, Body, Destination, Head, Listener, Path, Scheme},
+    clock::Moment,
     identify,
     listen::{Connect, Door, Rewind, Walk},
     refusal::{Reason, Refusal},
@@ -25,7 +25,7 @@ impl Walk for House {
     }
 
     async fn malformed(&self, door: Arc<Door>, status: u16, detail: String) {
-        let account = Account::open(DecisionId::new(clock::unix_ms()), Moment::now().instant, self.recorder());
+        let account = self.account(Moment::now());
         let mut turned = self.turn(&self.rules(), &door, At::Raw { account, method: None, to: None }, accept::ambiguous(detail)).await;
         turned.account.outcome.status = Some(status);
         turned.account.outcome.reason = Some(turned.refusal.reason);
@@ -37,7 +37,7 @@ impl Walk for House {
         let now = Moment::now();
         let rules = self.rules();
         let asked = Asked::of(request);
-        let account = Account::open(DecisionId::new(clock::unix_ms()), now.instant, self.recorder());
+        let account = self.account(now);
         let refuse = |turned| Connect::Refuse(self.refuse(turned, &asked));
         let raw = |account, to| At::Raw { account, method: Some(Method::CONNECT), to };
         let to = match target(request) {
@@ -66,7 +66,7 @@ impl Walk for House {
     async fn overloaded(&self, door: Arc<Door>, request: Request<Incoming>) -> Response<Answer> {
         let rules = self.rules();
         let asked = Asked::of(&request);
-        let account = Account::open(DecisionId::new(clock::unix_ms()), Moment::now().instant, self.recorder());
+        let account = self.account(Moment::now());
         let refusal = Refusal::new(Reason::Overloaded, "all connections are taken (`limits.connections`)")
             .with_retry_after(std::time::Duration::from_secs(1));
         let turned = self.turn(&rules, &door, At::Raw { account, method: Some(request.method().clone()), to: None }, refusal).await;

@@ -65,6 +65,14 @@ const SMALL: usize = 64 << 10;
 /// The fields that a form of refusal looks at.
 const WORDING: [HeaderName; 4] = [header::ACCEPT, header::CONTENT_TYPE, header::USER_AGENT, HeaderName::from_static("x-amz-target")];
 
+/// W3C Trace Context §3.2.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The trace that a call belongs to, as it says.
+pub(super) fn traceparent(head: &Head) -> Option<&str> {
+    head.headers.get(&TRACEPARENT).and_then(|v| v.to_str().ok())
+}
+
 impl Asked {
     pub(super) fn of<B>(request: &Request<B>) -> Self {
         let headers = request.headers();
@@ -242,7 +250,7 @@ impl House {
         let record = DecisionRecord {
             id,
             time: clock::utc(),
-            traceparent: at.head().and_then(|h| h.headers.get("traceparent")).and_then(|v| v.to_str().ok()),
+            traceparent: at.head().and_then(traceparent),
             mode: at.caller().map_or(Mode::Enforce, |c| c.task.mode),
             listener,
             caller: at.caller(),
