@@ -13,6 +13,10 @@ use std::{borrow::Cow, fmt, time::Duration};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
+/// How a detail begins that tells a client of persisted GraphQL queries to send its document along;
+/// the answer's code then says so as well.
+pub const PERSISTED_QUERY_NOT_FOUND: &str = "PersistedQueryNotFound";
+
 /// Every reason Remit can refuse a call for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

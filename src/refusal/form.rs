@@ -2,7 +2,7 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Reason, Refusal, aws,
+    PERSISTED_QUERY_NOT_FOUND, Reason, Refusal, aws,
     render::{Context, Worded},
     text::{message, next, shown},
 };
@@ -42,7 +42,7 @@ pub(super) fn word(form: ErrorForm, refusal: &Refusal, cx: &Context<'_>, status:
 
 /// The reason; or what tells a client of persisted queries to send its document along.
 fn graphql_code(refusal: &Refusal) -> &str {
-    if refusal.detail.starts_with("PersistedQueryNotFound") { "PERSISTED_QUERY_NOT_FOUND" } else { refusal.reason.code() }
+    if refusal.detail.starts_with(PERSISTED_QUERY_NOT_FOUND) { "PERSISTED_QUERY_NOT_FOUND" } else { refusal.reason.code() }
 }
 
 /// RFC 9457 problem details. To a client that did not ask for them by name, the members `message`

@@ -95,7 +95,7 @@ impl<'b> Request<'b> {
         let sent = self.query.as_deref().filter(|q| !q.trim().is_empty());
         let remembered = match (&self.persisted, sent) {
             (None, None) => return Err("the GraphQL request has no document".into()),
-            (Some(digest), None) => Some(known::document(digest).ok_or(known::NOT_FOUND)?),
+            (Some(digest), None) => Some(known::document(digest)?),
             (_, Some(_)) => None,
         };
         let query = sent.or(remembered.as_deref()).unwrap_or_default();

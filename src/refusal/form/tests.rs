@@ -86,6 +86,15 @@ fn problem_details_have_the_documented_members() {
 }
 
 #[test]
+fn a_client_of_persisted_queries_is_told_to_send_its_document() {
+    let refusal = Refusal::new(Reason::AmbiguousRequest, format!("{}: not yet", PERSISTED_QUERY_NOT_FOUND));
+    let response = render(&refusal, &context(ErrorForm::Graphql));
+    let body: Value = serde_json::from_slice(response.body()).unwrap();
+    assert_eq!(body["errors"][0]["extensions"]["code"], "PERSISTED_QUERY_NOT_FOUND");
+    assert_eq!(field(&response, "remit-reason"), "ambiguous_request");
+}
+
+#[test]
 fn each_provider_has_its_form() {
     for (form, want) in [
         (ErrorForm::Github, json!({"message": TEXT, "status": "403", "reason": "not_granted", "decision": "D"})),

@@ -7,9 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use moka::{policy::EvictionPolicy, sync::Cache};
 
-/// What clients of persisted queries look for, to send the document along.
-pub(super) const NOT_FOUND: &str =
-    "PersistedQueryNotFound: the document of this digest was not sent through Remit yet, and only a document can be judged";
+use crate::refusal::PERSISTED_QUERY_NOT_FOUND;
 
 /// Bytes of documents that are kept.
 const MOST: u64 = 4 << 20;
@@ -24,9 +22,16 @@ static KNOWN: LazyLock<Cache<Digest, Arc<str>>> = LazyLock::new(|| {
     Cache::builder().max_capacity(MOST).weigher(weigh).eviction_policy(EvictionPolicy::lru()).build()
 });
 
-/// The document of a digest, in hex, when it was learnt.
-pub(super) fn document(digest: &str) -> Option<Arc<str>> {
-    KNOWN.get(&parse(digest)?)
+/// The document of a digest, in hex.
+///
+/// # Errors
+/// When it was not learnt; in the words by which a client knows to send it along.
+pub(super) fn document(digest: &str) -> Result<Arc<str>, String> {
+    parse(digest).and_then(|digest| KNOWN.get(&digest)).ok_or_else(|| {
+        format!(
+            "{PERSISTED_QUERY_NOT_FOUND}: the document of this digest was not sent through Remit yet, and only a document can be judged"
+        )
+    })
 }
 
 /// Keeps a document that was sent with its digest.
