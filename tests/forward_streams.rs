@@ -525,3 +525,16 @@ async fn many_streams_of_one_connection_do_not_wait_for_each_other() {
     assert_eq!(slow.await.unwrap(), "done");
     remit.log().pairs(51).await;
 }
+
+/// What upstream compressed turns out to be broken at its first byte: the agent still sees the head,
+/// and then that the body is not whole.
+#[tokio::test]
+async fn an_answer_whose_body_breaks_off_at_once_still_has_a_head() {
+    let broken = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 12\r\n\r\nno gzip here".to_vec();
+    let (_lab, _upstream, remit) = raw("streams-at-once", "", move |_| Do::Say(broken.clone())).await;
+    let (_, handle) = remit.task(&[]);
+    let answer = agent::tls_as(&remit, &handle).await.ask(agent::get("/items")).await;
+    assert_eq!((answer.status, answer.whole), (200, false), "{answer:?}");
+    let pair = remit.log().only().await;
+    assert_eq!((&pair.outcome["outcome"], &pair.outcome["status"]), (&"incomplete".into(), &200.into()));
+}

@@ -30,6 +30,11 @@ pub struct Answer {
     progress: Option<Arc<Progress>>,
     /// It broke off: it has ended, and is not whole.
     cut: bool,
+    /// Its first poll is behind it.
+    begun: bool,
+    /// What broke it off at once. It waits for one turn: hyper drops an answer whose body fails at its
+    /// first poll, and the agent would not even see the head.
+    held: Option<ScrubError<Cut>>,
 }
 
 enum Kind {
@@ -40,7 +45,23 @@ enum Kind {
 
 impl Answer {
     pub(super) fn refusal(body: Bytes, account: Account) -> Self {
-        Self { kind: Kind::Refusal(Some(body).filter(|b| !b.is_empty())), account: Some(account), progress: None, cut: false }
+        Self::new(Kind::Refusal(Some(body).filter(|b| !b.is_empty())), Some(account), None)
+    }
+
+    fn new(kind: Kind, account: Option<Account>, progress: Option<Arc<Progress>>) -> Self {
+        Self { kind, account, progress, cut: false, begun: false, held: None }
+    }
+
+    /// The body broke off: why goes on record.
+    fn broken(&mut self, error: &ScrubError<Cut>) {
+        self.cut = true;
+        if let Some(account) = &mut self.account {
+            account.outcome.reason = match error {
+                ScrubError::Upstream(cut) => cut.reason(),
+                ScrubError::Cut | ScrubError::Encoding => Some(crate::refusal::Reason::UpstreamUnreachable),
+            };
+        }
+        self.settle(false);
     }
 
     fn settle(&mut self, complete: bool) {
@@ -75,17 +96,12 @@ impl House {
                 let upstream = hyper::upgrade::on(&mut response);
                 self.splice(agent, upstream, scrubber.cloned(), task, account);
             }
-            return response.map(|_| Answer { kind: Kind::Nothing, account: None, progress: None, cut: false });
+            return response.map(|_| Answer::new(Kind::Nothing, None, None));
         }
         match scrub_response(response, scrubber) {
             Ok(mut response) => {
                 *response.version_mut() = asked.version;
-                response.map(|body| Answer {
-                    kind: Kind::Upstream(Box::new(body)),
-                    account: Some(account),
-                    progress: reply.progress,
-                    cut: false,
-                })
+                response.map(|body| Answer::new(Kind::Upstream(Box::new(body)), Some(account), reply.progress))
             }
             Err(refusal) => self.refuse(Box::new(Turned { account, brief, refusal }), asked),
         }
@@ -113,6 +129,10 @@ impl HttpBody for Answer {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
+        if let Some(error) = this.held.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let first = !std::mem::replace(&mut this.begun, true);
         let body = match &mut this.kind {
             Kind::Nothing => return Poll::Ready(None),
             Kind::Refusal(body) => {
@@ -133,19 +153,17 @@ impl HttpBody for Answer {
                 }
             }
             Poll::Ready(None) => this.settle(true),
-            Poll::Ready(Some(Err(error))) => {
-                this.cut = true;
-                if let Some(account) = &mut this.account {
-                    account.outcome.reason = match error {
-                        ScrubError::Upstream(cut) => cut.reason(),
-                        ScrubError::Cut | ScrubError::Encoding => Some(crate::refusal::Reason::UpstreamUnreachable),
-                    };
-                }
-                this.settle(false);
-            }
+            Poll::Ready(Some(Err(error))) => this.broken(error),
             Poll::Pending => {}
         }
-        polled
+        match polled {
+            Poll::Ready(Some(Err(error))) if first => {
+                this.held = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            polled => polled,
+        }
     }
 
     fn is_end_stream(&self) -> bool {
