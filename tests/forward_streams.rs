@@ -205,6 +205,39 @@ async fn large_bodies_stream_through_little_memory() {
     }
 }
 
+/// A body that is judged whole is held once, and what is held for it is given back.
+#[tokio::test]
+async fn a_large_call_to_a_model_is_held_once() {
+    let lab = Lab::new("streams-model");
+    let catalog = "provider: example\nhosts: [api.example.test]\ncredential: example\noperations:\n  \
+                   - {id: example.chat.create, match: \"POST /v1/chat/completions\", effect: write, body: llm}\n";
+    std::fs::write(lab.dir.join("catalog.yaml"), catalog).unwrap();
+    let upstream = Upstream::tls(lab.tls(HOST, &[b"http/1.1"]), |_| Do::ok("{}")).await;
+    let remit = lab.start(&Settings {
+        grants: vec!["{intents: [example.chat.create], where: {model: gpt-5}}".into()],
+        ..Settings::to(upstream.address)
+    });
+    let (_, handle) = remit.task(&[]);
+    let text = "a line of a prompt that says something, then goes on\\n".repeat(8);
+    let message = format!(r#"{{"role":"user","content":"{text}"}}"#);
+    let mut before = 0;
+    for size in [64 << 10, 20 << 20] {
+        let messages = vec![message.as_str(); size / message.len()].join(",");
+        let body = format!(r#"{{"model":"gpt-5","max_completion_tokens":100,"messages":[{messages}]}}"#);
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut conn = agent::tls_as(&remit, &handle).await;
+        let answer = conn.ask(format!("{head}{body}")).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(upstream.seen().last().unwrap().body.len() == body.len());
+        let peak = remit.memory("VmHWM");
+        assert!(before == 0 || peak - before < (28 << 10), "{} KiB more for a body of {} KiB", peak - before, body.len() >> 10);
+        before = peak;
+    }
+}
+
 #[tokio::test]
 async fn an_upload_may_take_longer_than_the_first_byte_of_an_answer() {
     let (_lab, upstream, remit) = raw("streams-slow", "timeouts: {first_byte: 1s}", |_| Do::ok("got it")).await;
