@@ -72,7 +72,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// A catalog of so many operations, each with a parameter.
 fn many(count: usize) -> String {
-    let lines = (0..count).map(|i| format!("  - {{id: many.g{}.thing{i}, match: \"GET /v1/group{}/thing{i}/{{id}}/parts\", effect: read}}\n", i % 37, i % 37));
+    let lines = (0..count).map(|i| {
+        format!("  - {{id: many.g{}.thing{i}, match: \"GET /v1/group{}/thing{i}/{{id}}/parts\", effect: read}}\n", i % 37, i % 37)
+    });
     format!("provider: many\nhosts: [many.example]\noperations:\n{}", lines.collect::<String>())
 }
 

@@ -225,10 +225,15 @@ fn calls_of_tools_and_agents() {
 
 #[test]
 fn calls_of_aws() {
-    body("POST", "https://sqs.eu-west-1.amazonaws.com/", "application/x-www-form-urlencoded", &[
-        b"Action=SendMessage&Version=2012-11-05&QueueUrl=https%3A%2F%2Fsqs.eu-west-1.amazonaws.com%2F1%2Fq&MessageBody=a",
-        b"Action=DeleteMessageBatch&DeleteMessageBatchRequestEntry.1.Id=a&Action=x",
-    ]);
+    body(
+        "POST",
+        "https://sqs.eu-west-1.amazonaws.com/",
+        "application/x-www-form-urlencoded",
+        &[
+            b"Action=SendMessage&Version=2012-11-05&QueueUrl=https%3A%2F%2Fsqs.eu-west-1.amazonaws.com%2F1%2Fq&MessageBody=a",
+            b"Action=DeleteMessageBatch&DeleteMessageBatchRequestEntry.1.Id=a&Action=x",
+        ],
+    );
 }
 
 /// The injected value never comes through, in whichever pieces the answer comes.

@@ -124,7 +124,12 @@ impl House {
 
     /// The account of a call that begins now.
     pub(super) fn account(&self, now: Moment) -> Account {
-        Account::open(DecisionId::new(clock::unix_ms_of(now)), now.instant, self.recorder())
+        self.account_of(DecisionId::new(clock::unix_ms_of(now)), now)
+    }
+
+    /// The account of a decision that has its id already.
+    pub(super) fn account_of(&self, id: DecisionId, now: Moment) -> Account {
+        Account::open(id, now.instant, self.recorder())
     }
 
     pub(super) fn bodies(&self) -> &Arc<Semaphore> {

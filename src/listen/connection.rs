@@ -178,7 +178,8 @@ impl<W: Walk> Serving<W> {
         if error.is_parse() {
             let too_large = error.is_parse_too_large();
             let status = if too_large { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
-            self.walk.malformed(door, status.as_u16(), format!("what came is no HTTP/1.1 request: {error}")).await;
+            let told = door.wire.refused();
+            self.walk.malformed(door, told, status, format!("what came is no HTTP/1.1 request: {error}")).await;
         }
     }
 
@@ -236,7 +237,7 @@ impl<W: Walk> Serving<W> {
     }
 
     fn watch_h1(&self) -> Watch {
-        Watch { header: Some(self.limits.header), idle: self.limits.idle, head_bytes: self.limits.header_bytes }
+        Watch { header: Some(self.limits.header), idle: self.limits.idle, head_bytes: self.limits.header_bytes, words: W::unreadable }
     }
 
     fn h1(&self) -> http1::Builder {

@@ -8,12 +8,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
-    call::{Host, Listener},
+    call::{DecisionId, Host, Listener},
     tls::Terminator,
 };
 
@@ -26,8 +26,11 @@ pub trait Walk: Clone + Send + Sync + 'static {
     /// Answers one call. `clear` is false when the bytes of its head had two readings.
     fn call(&self, door: Arc<Door>, request: Request<Incoming>, clear: bool) -> impl Future<Output = Response<Self::Body>> + Send;
 
-    /// Records a head that is no request, which was answered with `status` alone.
-    fn malformed(&self, door: Arc<Door>, status: u16, detail: String) -> impl Future<Output = ()> + Send;
+    /// The whole answer to a head that is no request, with its fields, as HTTP/1.1 has it.
+    fn unreadable(id: DecisionId, status: StatusCode) -> Bytes;
+
+    /// Records a head that is no request; `told` is the decision that its answer named, if it had one.
+    fn malformed(&self, door: Arc<Door>, told: Option<DecisionId>, status: StatusCode, detail: String) -> impl Future<Output = ()> + Send;
 
     /// Says what to do with a CONNECT.
     fn connect(&self, door: Arc<Door>, request: &Request<Incoming>) -> impl Future<Output = Connect<Self::Body>> + Send;
