@@ -4,16 +4,19 @@
 //! outlasts reloads. Nothing here reads a clock on its own but the sweeper: callers say when it is.
 
 mod ambient;
+mod delegate;
 mod ending;
 mod handle;
 mod limits;
 mod narrow;
 mod nearest;
+mod overlap;
 mod registry;
 mod shards;
 mod start;
 mod tasks;
 
+pub use delegate::Delegate;
 pub use handle::Handle;
 pub use limits::Reservation;
 pub use nearest::{Lack, Nearest};
