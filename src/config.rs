@@ -23,8 +23,8 @@ mod watch;
 
 pub use against::OperationFacts;
 pub use types::{
-    AgentSpec, Ambient, Audit, Ca, CatalogSource, Cidr, Config, CredentialKind, CredentialSpec, Durability, GrantSpec, HostPattern,
-    InjectSpec, LimitSpec, Limits, Listen, ModeSpec, OnDrift, Place, Policies, RegistrySpec, Roots, SecretSource, Sink, Status, TaskSpec,
-    Timeouts, Tls, Upstream, UpstreamProxy, WideLimitSpec, WorkflowSpec,
+    AgentSpec, Ambient, Audit, Ca, CatalogSource, Cidr, Config, ControlTcp, CredentialKind, CredentialSpec, Durability, GrantSpec,
+    HostPattern, InjectSpec, LimitSpec, Limits, Listen, ModeSpec, OnDrift, Place, Policies, RegistrySpec, Roots, SecretSource, Sink,
+    Status, TaskSpec, Timeouts, Tls, Upstream, UpstreamProxy, WideLimitSpec, WorkflowSpec,
 };
 pub use watch::{Watcher, watch};
