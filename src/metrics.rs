@@ -39,7 +39,7 @@ pub struct Metrics {
     credential_issue: HistogramVec,
     pub leases_active: IntGauge,
     pub tasks_active: IntGauge,
-    /// Seconds from the end of a task until nothing of it is open.
+    /// Seconds from the end of a task until a call that it had open was cut.
     pub revocation: Histogram,
     pub audit_backlog: IntGauge,
     /// Sequence number of the last record.
