@@ -4,20 +4,28 @@
 //! outlasts reloads. Nothing here reads a clock on its own but the sweeper: callers say when it is.
 
 mod ambient;
+mod delegate;
 mod ending;
 mod handle;
+mod lasting;
 mod limits;
 mod narrow;
 mod nearest;
+mod overlap;
 mod registry;
 mod shards;
+mod start;
 mod tasks;
 
+pub use delegate::Delegate;
 pub use handle::Handle;
 pub use limits::Reservation;
 pub use nearest::{Lack, Nearest};
 pub use registry::{Agent, EffectiveMode, Registry};
-pub use tasks::{Found, Start, Tasks};
+pub use start::Start;
+pub use tasks::{Found, Labelled, RevokeLeases, Tasks};
+
+use time::OffsetDateTime;
 
 use crate::{call::Task, refusal::Refusal};
 
@@ -32,10 +40,16 @@ pub enum End {
     Withdrawn,
     /// The configuration names another ambient agent or workflow now.
     Replaced,
+    /// The task that it was part of has ended.
+    Parent,
+    /// The response to the request that it was started for is over.
+    Closed,
+    /// Its agent differs from what was registered.
+    Drift,
 }
 
 impl End {
-    pub const ALL: [Self; 4] = [Self::Asked, Self::Expired, Self::Withdrawn, Self::Replaced];
+    pub const ALL: [Self; 7] = [Self::Asked, Self::Expired, Self::Withdrawn, Self::Replaced, Self::Parent, Self::Closed, Self::Drift];
 
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -44,6 +58,9 @@ impl End {
             Self::Expired => "expired",
             Self::Withdrawn => "withdrawn",
             Self::Replaced => "replaced",
+            Self::Parent => "parent",
+            Self::Closed => "closed",
+            Self::Drift => "drift",
         }
     }
 }
@@ -56,6 +73,14 @@ pub trait TaskEvents: Send + Sync {
     /// # Errors
     /// When it cannot be put on record; the task then does not begin.
     fn started(&self, task: &Task, after: Option<&Task>) -> Result<(), Refusal>;
+
+    /// A task is about to end at another time than it was to.
+    ///
+    /// # Errors
+    /// When that cannot be put on record; the task then keeps its end.
+    fn changed(&self, _task: &Task, _expires: OffsetDateTime) -> Result<(), Refusal> {
+        Ok(())
+    }
 
     /// A task has ended; its token is cancelled already.
     fn ended(&self, task: &Task, end: End);

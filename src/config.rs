@@ -8,21 +8,24 @@ mod against;
 mod credentials;
 mod cross;
 mod files;
+mod guardrails;
 mod inline;
+mod limits;
 mod load;
 mod locate;
 mod node;
 mod read;
 mod registry;
 mod sections;
+mod tasks;
 mod types;
 mod units;
 mod watch;
 
 pub use against::OperationFacts;
 pub use types::{
-    AgentSpec, Ambient, Audit, Ca, CatalogSource, Cidr, Config, CredentialKind, CredentialSpec, Durability, GrantSpec, HostPattern,
-    InjectSpec, LimitSpec, Limits, Listen, ModeSpec, OnDrift, Place, Policies, RegistrySpec, Roots, SecretSource, Sink, Status, Timeouts,
-    Tls, Upstream, UpstreamProxy, WorkflowSpec,
+    AgentSpec, Ambient, Audit, Ca, CatalogSource, Cidr, Config, ControlTcp, CredentialKind, CredentialSpec, Durability, Exfiltration,
+    GrantSpec, HostPattern, InjectSpec, LimitSpec, Limits, Listen, ModeSpec, OnDrift, OwnProvider, Place, Policies, RegistrySpec, Roots,
+    SecretSource, Sink, Status, TaskSpec, Timeouts, Tls, Upstream, UpstreamProxy, WideLimitSpec, WorkflowSpec,
 };
 pub use watch::{Watcher, watch};

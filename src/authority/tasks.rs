@@ -1,8 +1,9 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fmt,
+    pin::Pin,
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -10,25 +11,22 @@ use std::{
 
 use ahash::RandomState;
 use parking_lot::Mutex;
-use serde_json::Value;
-use time::OffsetDateTime;
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call::{Labels, LimitRule, Link, LinkKind, Principal, Task, TaskId},
-    clock::{Clock, Moment},
-    config::WorkflowSpec,
+    call::{Labels, LimitRule, Task, TaskId, Touched, TraceId},
+    clock::Clock,
+    config::TaskSpec,
     refusal::{Reason, Refusal},
 };
 
 use super::{
-    End, Registry, TaskEvents,
+    End, TaskEvents,
     ambient::Ambient,
-    handle::{Digest, Handle},
+    handle::Digest,
     limits::{self, Counters, Reservation},
-    narrow::narrow,
-    registry::Agent,
     shards::Shards,
 };
 
@@ -39,28 +37,54 @@ pub struct Tasks {
     /// How long streams of an ambient task may go on after its successor began.
     pub(super) drain: Duration,
     pub(super) ambient: Ambient,
-    next: AtomicU64,
+    pub(super) next: AtomicU64,
     pub(super) active: AtomicUsize,
     pub(super) by_digest: Shards<Digest, Arc<Live>>,
     pub(super) by_id: Shards<TaskId, Arc<Live>>,
     pub(super) by_number: Shards<u64, Arc<Live>>,
-    /// Windows count over an agent's tasks, so their counts outlive each.
-    windows: Mutex<HashMap<Arc<str>, Arc<Counters>, RandomState>>,
+    pub(super) by_trace: Shards<(Arc<str>, TraceId), Traced>,
+    pub(super) standings: Mutex<HashMap<Arc<str>, Arc<Standing>, RandomState>>,
+    pub(super) bounds: Bounds,
     pub(super) ends: Mutex<BTreeMap<(Instant, u64), Arc<Live>>>,
     pub(super) ends_changed: Notify,
     pub(super) past: Mutex<VecDeque<Arc<Live>>>,
+    pub(super) revoker: OnceLock<Arc<dyn RevokeLeases>>,
+    pub(super) labelled: OnceLock<Labelled>,
 }
 
-/// What a task is to be.
-#[derive(Debug, Clone)]
-pub struct Start {
-    pub agent: Arc<str>,
-    pub workflow: Arc<str>,
-    pub principal: Principal,
-    /// None: the workflow's `max_lifetime`.
-    pub lifetime: Option<Duration>,
-    /// Grants that narrow the workflow's, as JSON in the registry's form; empty: the workflow's all.
-    pub grants: Vec<Value>,
+/// Is told of labels that an agent brought along into tasks that run.
+pub type Labelled = Box<dyn Fn(&Arc<Labels>) + Send + Sync>;
+
+/// Revokes what was issued for a task.
+pub trait RevokeLeases: Send + Sync {
+    /// Is asked once for each task, when it has ended; the future is ready when nothing that was issued
+    /// for it is of use any more.
+    fn revoke(&self, task: Arc<Task>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// What an agent's tasks have in common, and outlives each.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// What counts over all of them.
+    pub(super) windows: Arc<Counters>,
+    /// What labels the later ones.
+    pub(super) touched: Arc<Touched>,
+}
+
+/// What the configuration bounds; changes with it.
+#[derive(Debug)]
+pub(super) struct Bounds {
+    /// How often a task may be handed on.
+    pub(super) depth: AtomicUsize,
+    /// How long labels stick to an agent, in seconds.
+    pub(super) sticky: AtomicU64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        let spec = TaskSpec::default();
+        Self { depth: AtomicUsize::new(spec.depth), sticky: AtomicU64::new(spec.sticky.as_secs()) }
+    }
 }
 
 /// A task that was looked up, and why it gives no authority, if it does not.
@@ -70,25 +94,25 @@ pub struct Found {
     pub over: Option<Reason>,
 }
 
-/// What a task is made from, checked.
-pub(super) struct Plan<'a> {
-    pub(super) agent: &'a Agent,
-    pub(super) workflow: &'a WorkflowSpec,
-    pub(super) principal: Principal,
-    pub(super) grants: Vec<Value>,
-    pub(super) lifetime: Duration,
-}
+/// An agent can have several tasks in one trace.
+type Traced = SmallVec<[Arc<Live>; 1]>;
 
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) task: Arc<Task>,
     pub(super) digest: Option<Digest>,
     pub(super) spent: Arc<Counters>,
-    windows: Arc<Counters>,
+    pub(super) windows: Arc<Counters>,
+    /// The task that it is part of.
+    pub(super) parent: Option<Arc<Self>>,
+    /// The tasks that it handed parts of itself to.
+    pub(super) children: Mutex<Vec<Weak<Self>>>,
     /// When what is still open is cut: the deadline, for an ambient task with the drain; sooner
     /// when a reload says so. Its key in `ends`, so it changes only under that lock.
     pub(super) cut: Mutex<Instant>,
     pub(super) end: OnceLock<End>,
+    /// Cancelled when what was issued for it is revoked.
+    pub(super) revoking: OnceLock<CancellationToken>,
 }
 
 impl Tasks {
@@ -104,34 +128,31 @@ impl Tasks {
             by_digest: Shards::new(),
             by_id: Shards::new(),
             by_number: Shards::new(),
-            windows: Mutex::default(),
+            by_trace: Shards::new(),
+            standings: Mutex::default(),
+            bounds: Bounds::default(),
             ends: Mutex::default(),
             ends_changed: Notify::new(),
             past: Mutex::default(),
+            revoker: OnceLock::new(),
+            labelled: OnceLock::new(),
         }
     }
 
-    /// Starts a task and answers its handle, which is shown only here.
-    ///
-    /// It ends no later than the workflow's `max_lifetime`, the agent's `expires` and the `until`
-    /// of its mode.
-    ///
-    /// # Errors
-    /// The agent's status; `not_granted` when it is not bound to the workflow or asks for too
-    /// long a life; `delegation_invalid` when the grants are wider than the workflow's; what
-    /// [`TaskEvents::started`] refuses with; `state_unavailable` without randomness.
-    pub fn start(&self, registry: &Registry, start: Start, now: Moment) -> Result<(Arc<Task>, Handle), Refusal> {
-        let (agent, workflow) = authorised(registry, &start.agent, &start.workflow, now.utc)?;
-        let lifetime = lifetime(workflow, start.lifetime)?;
-        let grants = narrow(workflow, &start.grants)?;
-        let Some((handle, digest)) = Handle::random() else {
-            return Err(Refusal::new(Reason::StateUnavailable, "no randomness for a handle"));
-        };
-        let task = self.make(registry, Plan { agent, workflow, principal: start.principal, grants, lifetime }, now);
-        self.events.started(&task, None)?;
-        let cut = task.deadline;
-        let live = self.begin(task, Some(digest), Arc::default(), cut);
-        Ok((live.task.clone(), handle))
+    /// Holds tasks that begin from now on to these bounds.
+    pub fn bound_by(&self, spec: &TaskSpec) {
+        self.bounds.depth.store(spec.depth, Ordering::Relaxed);
+        self.bounds.sticky.store(spec.sticky.as_secs(), Ordering::Relaxed);
+    }
+
+    /// Tells `labelled` when an agent that is handed part of a task labels it. The first stays.
+    pub fn on_labels(&self, labelled: Labelled) {
+        let _ = self.labelled.set(labelled);
+    }
+
+    /// Has what is issued for tasks revoked by `revoker` as they end. The first stays.
+    pub fn revoke_by(&self, revoker: Arc<dyn RevokeLeases>) {
+        let _ = self.revoker.set(revoker);
     }
 
     /// The task that a presented handle stands for, also for a while after its end.
@@ -144,6 +165,21 @@ impl Tasks {
     #[must_use]
     pub fn by_id(&self, id: &TaskId, now: Instant) -> Option<Found> {
         self.by_id.find(id).map(|live| live.found(now))
+    }
+
+    /// The task of this agent that was started for this trace and has not ended.
+    ///
+    /// # Errors
+    /// `delegation_invalid` when it has several: then a call must show which by its handle.
+    pub fn by_trace(&self, agent: &Arc<str>, trace: TraceId, now: Instant) -> Result<Option<Found>, Refusal> {
+        match self.by_trace.find(&(agent.clone(), trace)).as_deref() {
+            None | Some([]) => Ok(None),
+            Some([live]) => Ok(Some(live.found(now))),
+            Some(_) => Err(Refusal::new(
+                Reason::DelegationInvalid,
+                format!("several tasks of {agent} were started for trace {trace}: the handle says which one a call is for"),
+            )),
+        }
     }
 
     /// The tasks that have not ended, oldest first.
@@ -172,13 +208,14 @@ impl Tasks {
         counts
     }
 
-    /// Takes one from every limit's count, or none from any. Limits per task count in this task
-    /// (an ambient one: and those it succeeds); windows count over all of the agent's tasks.
-    /// A rule listed twice takes two.
+    /// Takes what a call may use from every limit's count, or nothing from any: one for each rule on
+    /// calls, `tokens` (the most that it lets a model answer with) for each on tokens. A rule listed
+    /// twice takes twice. What a link of the chain owns is taken from that link's task or agent, what
+    /// nobody owns from each of the chain.
     ///
     /// # Errors
     /// `limit_exceeded`, with a time to retry after when a window restores it; why the task is over.
-    pub fn reserve(&self, task: &Arc<Task>, rules: &[LimitRule], now: Instant) -> Result<Reservation, Refusal> {
+    pub fn reserve(&self, task: &Arc<Task>, rules: &[LimitRule], tokens: Option<u64>, now: Instant) -> Result<Reservation, Refusal> {
         if let Some(reason) = task.over(now) {
             return Err(Refusal::new(reason, format!("task {} is over", task.id)));
         }
@@ -188,65 +225,20 @@ impl Tasks {
         let Some(live) = self.by_number.find(&task.number) else {
             return Err(Refusal::new(Reason::TaskEnded, format!("task {} is over", task.id)));
         };
-        limits::reserve(&live.spent, &live.windows, rules, now)
-    }
-
-    /// The task itself, not yet begun.
-    pub(super) fn make(&self, registry: &Registry, plan: Plan<'_>, now: Moment) -> Arc<Task> {
-        let Plan { agent, workflow, principal, grants, lifetime } = plan;
-        let mode = registry.mode(&agent.spec.id, &workflow.id, now.utc);
-        let capped =
-            [agent.spec.expires, mode.until].into_iter().flatten().map(|end| Duration::try_from(end - now.utc).unwrap_or_default());
-        let end = now.later(capped.fold(lifetime, Duration::min));
-        let chain = vec![
-            Link { kind: LinkKind::Principal, id: principal.id.clone(), workflow: None, grants: None },
-            Link { kind: LinkKind::Agent, id: agent.spec.id.clone(), workflow: Some(workflow.id.clone()), grants: Some(grants) },
-        ];
-        Arc::new(Task {
-            id: TaskId::new(u64::try_from(now.utc.unix_timestamp_nanos() / 1_000_000).unwrap_or(0)),
-            number: self.next.fetch_add(1, Ordering::Relaxed),
-            agent: agent.shared.clone(),
-            workflow: workflow.id.clone(),
-            purpose: workflow.purpose.clone(),
-            principal,
-            chain,
-            mode: mode.mode,
-            started: now.utc,
-            expires: end.utc,
-            deadline: end.instant,
-            ended: CancellationToken::new(),
-            labels: Labels::default(),
-            redirects: Default::default(),
-        })
-    }
-
-    /// Lets a task be found and used.
-    pub(super) fn begin(&self, task: Arc<Task>, digest: Option<Digest>, spent: Arc<Counters>, cut: Instant) -> Arc<Live> {
-        let windows = self.windows.lock().entry(task.agent.id.clone()).or_default().clone();
-        let live = Arc::new(Live { task, digest, spent, windows, cut: Mutex::new(cut), end: OnceLock::new() });
-        self.active.fetch_add(1, Ordering::Relaxed);
-        self.by_number.insert(live.task.number, live.clone());
-        self.by_id.insert(live.task.id.clone(), live.clone());
-        if let Some(digest) = digest {
-            self.by_digest.insert(digest, live.clone());
-        }
-        let first = {
-            let mut ends = self.ends.lock();
-            ends.insert((cut, live.task.number), live.clone());
-            ends.first_key_value().is_some_and(|((_, number), _)| *number == live.task.number)
-        };
-        if first {
-            self.ends_changed.notify_one();
-        }
-        live
+        limits::reserve(&limits::draws(&live, rules), tokens, now)
     }
 }
 
 impl Live {
+    /// This task, the one that it is part of, and so on up.
+    pub(super) fn upwards(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |live| live.parent.as_deref())
+    }
+
     fn found(&self, now: Instant) -> Found {
         let over = match self.end.get() {
             Some(End::Expired) => Some(Reason::TaskExpired),
-            Some(End::Asked | End::Withdrawn | End::Replaced) => Some(Reason::TaskEnded),
+            Some(_) => Some(Reason::TaskEnded),
             None => self.task.over(now),
         };
         Found { task: self.task.clone(), over }
@@ -256,39 +248,5 @@ impl Live {
 impl fmt::Debug for Tasks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tasks").field("active", &self.active()).finish_non_exhaustive()
-    }
-}
-
-/// The agent and workflow, when the one may act and is bound to the other.
-pub(super) fn authorised<'a>(
-    registry: &'a Registry,
-    agent: &str,
-    workflow: &str,
-    utc: OffsetDateTime,
-) -> Result<(&'a Agent, &'a WorkflowSpec), Refusal> {
-    if let Some(refusal) = registry.refusal(agent, utc) {
-        return Err(refusal);
-    }
-    match (registry.agent(agent), registry.workflow(workflow)) {
-        (Some(a), Some(w)) if a.has_workflow(workflow) => Ok((a, w)),
-        (_, None) => Err(Refusal::new(Reason::NotGranted, format!("no workflow `{workflow}` is registered"))),
-        _ => Err(Refusal::new(Reason::NotGranted, format!("agent `{agent}` is not bound to workflow `{workflow}`"))),
-    }
-}
-
-fn lifetime(workflow: &WorkflowSpec, asked: Option<Duration>) -> Result<Duration, Refusal> {
-    match asked {
-        None => Ok(workflow.max_lifetime),
-        Some(asked) if asked.is_zero() => Err(Refusal::new(Reason::NotGranted, "a task needs a lifetime longer than zero")),
-        Some(asked) if asked > workflow.max_lifetime => Err(Refusal::new(
-            Reason::NotGranted,
-            format!(
-                "a lifetime of {} s is longer than the {} s that workflow `{}` allows",
-                asked.as_secs(),
-                workflow.max_lifetime.as_secs(),
-                workflow.id
-            ),
-        )),
-        Some(asked) => Ok(asked),
     }
 }

@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use serde_json::json;
 
 use crate::{
-    call::{Effect, Mode},
+    call::{Effect, Label, Mode},
     config::{
-        AgentSpec, GrantSpec, LimitSpec, ModeSpec, OnDrift, Status, WorkflowSpec,
+        AgentSpec, GrantSpec, ModeSpec, OnDrift, Status, WideLimitSpec, WorkflowSpec, limits,
         node::Kind,
         read::{Fields, Ref, Value, shown},
         units,
@@ -48,8 +48,8 @@ impl RawRegistry {
     }
 }
 
-const AGENT: [&str; 11] =
-    ["id", "identities", "owner", "status", "expires", "attested", "on_drift", "workflows", "delegates_to", "mode", "until"];
+const AGENT: [&str; 12] =
+    ["id", "identities", "owner", "status", "expires", "attested", "on_drift", "workflows", "delegates_to", "limits", "mode", "until"];
 
 /// None when it has no id: then nothing can refer to it.
 fn agent(value: &Value<'_>) -> Option<RawAgent> {
@@ -63,6 +63,7 @@ fn agent(value: &Value<'_>) -> Option<RawAgent> {
     let expires = fields.optional("expires").map(|v| v.parse(units::instant));
     let on_drift = fields.optional("on_drift").map(on_drift);
     let attested = fields.optional("attested").map(attested);
+    let limits = limits_of(&fields);
     let mode = mode(&fields);
     let one = |list: &[Ref], kind| list.iter().find_map(|r| r.name.strip_prefix(kind).map(str::to_string));
     let spec = || {
@@ -78,6 +79,7 @@ fn agent(value: &Value<'_>) -> Option<RawAgent> {
             attested: settled(attested)?,
             on_drift: settled(on_drift)?.unwrap_or_default(),
             mode: mode?,
+            limits: limits?,
             place: value.spot().place(),
         })
     };
@@ -86,7 +88,7 @@ fn agent(value: &Value<'_>) -> Option<RawAgent> {
 }
 
 /// Absent stays absent; present and wrong ends the spec.
-fn settled<T>(value: Option<Option<T>>) -> Option<Option<T>> {
+pub(super) fn settled<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     match value {
         None => Some(None),
         Some(Some(value)) => Some(Some(value)),
@@ -183,13 +185,14 @@ fn mode(fields: &Fields<'_>) -> Option<Option<ModeSpec>> {
 pub(super) const MODE: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("observe", Mode::Observe)];
 
 fn workflow(value: &Value<'_>) -> Option<RawWorkflow> {
-    let fields = value.fields(&["id", "purpose", "max_lifetime", "grants", "credential", "mode", "until"])?;
+    let fields = value.fields(&["id", "purpose", "max_lifetime", "grants", "limits", "credential", "mode", "until"])?;
     let id = id(&fields)?;
     let mut credentials = Vec::new();
     let purpose = fields.required("purpose", "say in a few words what it is for").and_then(Value::text);
     let lifetime = fields.required("max_lifetime", "say how long a task may last, such as 30m").and_then(|v| v.parse(units::duration));
     let grants = fields.required("grants", "list what it may do").and_then(|v| grants(v, &mut credentials));
     let credential = fields.optional("credential").map(|v| reference(v, &mut credentials));
+    let limits = limits_of(&fields);
     let mode = mode(&fields);
     let spec = || {
         Some(WorkflowSpec {
@@ -199,10 +202,19 @@ fn workflow(value: &Value<'_>) -> Option<RawWorkflow> {
             grants: grants?,
             credential: settled(credential)?,
             mode: mode?,
+            limits: limits?,
             place: value.spot().place(),
         })
     };
     Some(RawWorkflow { spec: spec(), id, credentials })
+}
+
+/// `limits:`; a key without a value must not lift them.
+fn limits_of(fields: &Fields<'_>) -> Option<Vec<WideLimitSpec>> {
+    match fields.optional("limits") {
+        Some(value) => limits::limits(value),
+        None => (!fields.has("limits")).then(Vec::new),
+    }
 }
 
 /// The name of a credential, remembered to be looked up when all files are read.
@@ -224,23 +236,26 @@ fn grants(value: &Value<'_>, credentials: &mut Vec<Ref>) -> Option<Vec<GrantSpec
 }
 
 fn grant(value: &Value<'_>, credentials: &mut Vec<Ref>) -> Option<GrantSpec> {
-    let fields = value.fields(&["intents", "effects", "where", "limit", "approval", "credential"])?;
+    let fields = value.fields(&["intents", "effects", "where", "limit", "labels", "approval", "credential"])?;
     if !fields.has("intents") && !fields.has("effects") {
         value.wrong("the grant names neither `intents` nor `effects`", "name the intents it covers, such as [github.issues.*]");
     }
     let intents = fields.optional("intents").map(intents);
     let effects = fields.optional("effects").map(effects);
     let constraints = fields.optional("where").map(constraints);
-    let limit = fields.optional("limit").map(limit);
+    let limit = fields.optional("limit").map(limits::limit);
+    let labels = fields.optional("labels").map(labels);
     let approval = fields.optional("approval").map(approval);
     let credential = fields.optional("credential").map(|v| reference(v, credentials));
     // a key without a value is a problem already noted; the grant must not become wider by it
-    let whole = ["intents", "effects", "where", "limit", "approval"].iter().all(|k| !fields.has(k) || fields.optional(k).is_some());
+    let whole =
+        ["intents", "effects", "where", "limit", "labels", "approval"].iter().all(|k| !fields.has(k) || fields.optional(k).is_some());
     let spec = GrantSpec {
         intents: settled(intents)?.unwrap_or_default(),
         effects: settled(effects)?.unwrap_or_default(),
         constraints: settled(constraints)?.unwrap_or_default(),
         limit: settled(limit)?,
+        labels: settled(labels)?.unwrap_or_default(),
         approval: settled(approval)?,
         credential: settled(credential)?,
         place: value.spot().place(),
@@ -248,7 +263,7 @@ fn grant(value: &Value<'_>, credentials: &mut Vec<Ref>) -> Option<GrantSpec> {
     whole.then_some(spec)
 }
 
-fn intents(value: &Value<'_>) -> Option<Vec<Box<str>>> {
+pub(super) fn intents(value: &Value<'_>) -> Option<Vec<Box<str>>> {
     let list = non_empty(value, "names no intent", "name at least one, or remove the key")?;
     let read: Vec<Option<Box<str>>> = list.iter().map(|v| v.parse(pattern)).collect();
     read.into_iter().collect()
@@ -267,10 +282,18 @@ fn pattern(text: &str) -> Result<Box<str>, (String, String)> {
     Ok(text.into())
 }
 
-fn effects(value: &Value<'_>) -> Option<Vec<Effect>> {
+pub(super) fn effects(value: &Value<'_>) -> Option<Vec<Effect>> {
     let words = Effect::ALL.map(|e| (e.as_str(), e));
     let list = non_empty(value, "names no effect", "name at least one, or remove the key")?;
     let read: Vec<Option<Effect>> = list.iter().map(|v| v.one_of(&words)).collect();
+    read.into_iter().collect()
+}
+
+/// What a call touches.
+fn labels(value: &Value<'_>) -> Option<Vec<Label>> {
+    let words: Vec<(&str, Label)> = Label::ALL.into_iter().filter(|l| l.is_touched()).map(|l| (l.as_str(), l)).collect();
+    let list = non_empty(value, "names no label", "name at least one, or remove the key")?;
+    let read: Vec<Option<Label>> = list.iter().map(|v| v.one_of(&words)).collect();
     read.into_iter().collect()
 }
 
@@ -318,26 +341,6 @@ fn allowed_value(value: &Value<'_>) -> Option<serde_json::Value> {
             None
         }
     }
-}
-
-fn limit(value: &Value<'_>) -> Option<LimitSpec> {
-    let fields = value.fields(&["calls", "per"])?;
-    let calls = fields.required("calls", "say how many calls").and_then(|v| v.number(1, u64::from(u32::MAX)));
-    let per = match fields.optional("per") {
-        None if fields.has("per") => return None,
-        None => None,
-        Some(per) if matches!(&per.node.kind, Kind::Text(t) if t == "task") => None,
-        Some(per) => Some(per.parse(|text| {
-            units::duration(text)
-                .and_then(whole_seconds)
-                .map_err(|(m, _)| (m, "write `task` or a duration of whole seconds, such as 1h".to_string()))
-        })?),
-    };
-    Some(LimitSpec { calls: calls?, per })
-}
-
-fn whole_seconds(duration: Duration) -> Result<Duration, (String, String)> {
-    if duration.subsec_nanos() == 0 { Ok(duration) } else { Err(("the window is no whole number of seconds".to_string(), String::new())) }
 }
 
 fn approval(value: &Value<'_>) -> Option<serde_json::Value> {

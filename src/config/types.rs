@@ -3,7 +3,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use time::OffsetDateTime;
 
 use crate::{
-    call::{Effect, Host, Mode},
+    call::{Effect, Host, Label, Mode, Unit, Window},
     secret::Secret,
 };
 
@@ -19,6 +19,7 @@ pub struct Config {
     pub policies: Policies,
     pub credentials: Vec<CredentialSpec>,
     pub ambient: Option<Ambient>,
+    pub tasks: TaskSpec,
     pub mode: Mode,
     pub upstream: Upstream,
     pub audit: Audit,
@@ -34,6 +35,15 @@ pub struct Listen {
     pub admin: Option<SocketAddr>,
     /// The control socket's path.
     pub control: Option<PathBuf>,
+    pub control_tcp: Option<ControlTcp>,
+}
+
+/// The control API on a loopback port.
+#[derive(Debug, Clone)]
+pub struct ControlTcp {
+    pub address: SocketAddr,
+    /// What stands for the operator.
+    pub token: SecretSource,
 }
 
 #[derive(Debug, Clone)]
@@ -108,6 +118,7 @@ pub struct AgentSpec {
     pub attested: Option<serde_json::Value>,
     pub on_drift: OnDrift,
     pub mode: Option<ModeSpec>,
+    pub limits: Vec<WideLimitSpec>,
     pub place: Place,
 }
 
@@ -142,6 +153,7 @@ pub struct WorkflowSpec {
     pub grants: Vec<GrantSpec>,
     pub credential: Option<Arc<str>>,
     pub mode: Option<ModeSpec>,
+    pub limits: Vec<WideLimitSpec>,
     pub place: Place,
 }
 
@@ -153,17 +165,30 @@ pub struct GrantSpec {
     /// Parameter → the values it may have; a text value ending in `*` is a prefix.
     pub constraints: Vec<(Box<str>, Vec<serde_json::Value>)>,
     pub limit: Option<LimitSpec>,
+    /// What a call that it allows touches: the task is labelled so.
+    pub labels: Vec<Label>,
     /// `{by: [...], within: seconds}` as written.
     pub approval: Option<serde_json::Value>,
     pub credential: Option<Arc<str>>,
     pub place: Place,
 }
 
+/// How much of something a task or an agent may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitSpec {
-    pub calls: u64,
-    /// None: per task.
-    pub per: Option<Duration>,
+    pub max: u64,
+    pub unit: Unit,
+    pub per: Window,
+}
+
+/// A limit on what a workflow or an agent does, over all of its grants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WideLimitSpec {
+    /// Exact ids, or prefixes ending in `*`; empty: all.
+    pub intents: Vec<Box<str>>,
+    /// Empty: all.
+    pub effects: Vec<Effect>,
+    pub limit: LimitSpec,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,6 +208,25 @@ pub struct Policies {
     pub builtin: bool,
     /// Files or folders of `.rego` and `.json`/`.yaml` data.
     pub paths: Vec<PathBuf>,
+    /// The guardrail against it that ships, where it is switched on.
+    pub exfiltration: Option<Exfiltration>,
+}
+
+/// What is one's own organisation's: outside it nothing is written by who touched private data and
+/// untrusted content.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exfiltration {
+    pub hosts: Vec<HostPattern>,
+    pub providers: Vec<OwnProvider>,
+}
+
+/// What of a provider is one's own: all of it, or where every parameter has one of its values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnProvider {
+    pub id: Box<str>,
+    /// A value that ends in `*` is a prefix.
+    pub params: Vec<(Box<str>, Vec<Box<str>>)>,
+    pub place: Place,
 }
 
 #[derive(Debug, Clone)]
@@ -213,6 +257,21 @@ pub enum InjectSpec {
     Basic { user: String },
     Header(http::HeaderName),
     Query(String),
+}
+
+/// What bounds every task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskSpec {
+    /// How often a task may be handed on: 1 lets a task have parts, and these none.
+    pub depth: usize,
+    /// How long what an agent's task has touched labels its later ones; zero: not at all.
+    pub sticky: Duration,
+}
+
+impl Default for TaskSpec {
+    fn default() -> Self {
+        Self { depth: 3, sticky: Duration::from_secs(86_400) }
+    }
 }
 
 /// The agent and workflow that unclaimed calls from loopback are attributed to.

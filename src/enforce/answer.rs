@@ -13,7 +13,7 @@ use crate::{
     call::{Account, Task},
     clock::Moment,
     credential::{Scanner, ScrubError, Scrubbed, Scrubber, scrub_response},
-    forward::{Cut, Progress, Upstream},
+    forward::{Cut, Progress, Until, Upstream},
 };
 
 use super::{
@@ -28,6 +28,7 @@ pub struct Answer {
     kind: Kind,
     account: Option<Account>,
     progress: Option<Arc<Progress>>,
+    task: Option<Arc<Task>>,
     /// It broke off: it has ended, and is not whole.
     cut: bool,
     /// Its first poll is behind it.
@@ -45,17 +46,18 @@ enum Kind {
 
 impl Answer {
     pub(super) fn refusal(body: Bytes, account: Account) -> Self {
-        Self::new(Kind::Refusal(Some(body).filter(|b| !b.is_empty())), Some(account), None)
+        Self::new(Kind::Refusal(Some(body).filter(|b| !b.is_empty())), Some(account), None, None)
     }
 
-    fn new(kind: Kind, account: Option<Account>, progress: Option<Arc<Progress>>) -> Self {
-        Self { kind, account, progress, cut: false, begun: false, held: None }
+    fn new(kind: Kind, account: Option<Account>, progress: Option<Arc<Progress>>, task: Option<Arc<Task>>) -> Self {
+        Self { kind, account, progress, task, cut: false, begun: false, held: None }
     }
 
     /// The body broke off: why goes on record.
     fn broken(&mut self, error: &ScrubError<Cut>) {
         self.cut = true;
         if let Some(account) = &mut self.account {
+            account.outcome.cut_since = self.task.as_ref().and_then(|task| task.over_since());
             account.outcome.reason = match error {
                 ScrubError::Upstream(cut) => cut.reason(),
                 ScrubError::Cut | ScrubError::Encoding => Some(crate::refusal::Reason::UpstreamUnreachable),
@@ -80,7 +82,7 @@ impl Answer {
 impl House {
     /// Hands the answer on: scrubbed, counted, and spliced where the protocols switch.
     pub(super) fn deliver(&self, delivered: Delivered, switch: Option<OnUpgrade>, asked: &Asked, began: Moment) -> Response<Answer> {
-        let Delivered { mut account, lease, reply, brief, task, sent, answered } = delivered;
+        let Delivered { mut account, lease, reply, brief, until, sent, answered } = delivered;
         self.metrics().upstream(brief.provider(), answered.duration_since(sent));
         self.metrics().overhead.observe((sent.duration_since(began.instant) + answered.elapsed()).as_secs_f64());
         let status = reply.response.status();
@@ -94,20 +96,20 @@ impl House {
             }
             if let Some(agent) = switch {
                 let upstream = hyper::upgrade::on(&mut response);
-                self.splice(agent, upstream, scrubber.cloned(), task, account);
+                self.splice(agent, upstream, scrubber.cloned(), until, account);
             }
-            return response.map(|_| Answer::new(Kind::Nothing, None, None));
+            return response.map(|_| Answer::new(Kind::Nothing, None, None, None));
         }
         match scrub_response(response, scrubber) {
             Ok(mut response) => {
                 *response.version_mut() = asked.version;
-                response.map(|body| Answer::new(Kind::Upstream(Box::new(body)), Some(account), reply.progress))
+                response.map(|body| Answer::new(Kind::Upstream(Box::new(body)), Some(account), reply.progress, Some(until.task)))
             }
             Err(refusal) => self.refuse(Box::new(Turned { account, brief, refusal }), asked),
         }
     }
 
-    fn splice(&self, agent: OnUpgrade, upstream: OnUpgrade, scrubber: Option<Arc<Scrubber>>, task: Arc<Task>, account: Account) {
+    fn splice(&self, agent: OnUpgrade, upstream: OnUpgrade, scrubber: Option<Arc<Scrubber>>, until: Until, account: Account) {
         let forward = self.rules().forward.clone();
         // Waited for at a drain, and cut at its deadline.
         self.drain().spawn(async move {
@@ -118,7 +120,7 @@ impl House {
                 (Some(scanner), None) => scanner.finish(),
                 (None, bytes) => bytes.unwrap_or_default(),
             };
-            forward.splice(agent, upstream, clean, &task, account).await;
+            forward.splice(agent, upstream, clean, &until, account).await;
         });
     }
 }

@@ -7,15 +7,16 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use remit::{
     call::{
-        AgentRef, Effect, ErrorForm, How, Intent, Label, Labels, Link, LinkKind, Listener, Mode, Operation, Param, Params, Principal,
-        Provider, Task, TaskId,
+        AgentRef, Effect, Ends, ErrorForm, How, Intent, Label, Link, LinkKind, Listener, Mode, Operation, Param, Params, Principal,
+        Provider, Task, TaskId, Unit, Window,
     },
-    config::{AgentSpec, GrantSpec, LimitSpec, OnDrift, Place, RegistrySpec, Status, WorkflowSpec},
+    clock::Moment,
+    config::{AgentSpec, GrantSpec, LimitSpec, OnDrift, Place, RegistrySpec, Status, WideLimitSpec, WorkflowSpec},
     decide::{self, Decider, Facts, Request, Sources},
 };
 use serde_json::{Value, json};
@@ -33,6 +34,7 @@ pub fn agent(id: &str, workflows: &[&str], on_drift: OnDrift) -> AgentSpec {
         attested: None,
         on_drift,
         mode: None,
+        limits: vec![],
         place: Place::default(),
     }
 }
@@ -47,6 +49,7 @@ pub fn grant(intents: &[&str], effects: &[Effect], wheres: &[(&str, Value)]) -> 
         effects: effects.to_vec(),
         constraints: wheres.iter().map(constraint).collect(),
         limit: None,
+        labels: vec![],
         approval: None,
         credential: None,
         place: Place::default(),
@@ -61,6 +64,7 @@ pub fn workflow(id: &str, grants: Vec<GrantSpec>) -> WorkflowSpec {
         grants,
         credential: None,
         mode: None,
+        limits: vec![],
         place: Place::default(),
     }
 }
@@ -68,12 +72,12 @@ pub fn workflow(id: &str, grants: Vec<GrantSpec>) -> WorkflowSpec {
 /// A registry of two agents, and some more agents to delegate to.
 pub fn registry() -> RegistrySpec {
     let mut label = grant(&["github.issues.add-labels"], &[], &[("owner", json!("acme")), ("repo", json!("web"))]);
-    label.limit = Some(LimitSpec { calls: 20, per: None });
+    label.limit = Some(LimitSpec { max: 20, unit: Unit::Calls, per: Window::Task });
     let mut comment = grant(&["github.issues.create-comment"], &[], &[("owner", json!("acme")), ("repo", json!("web"))]);
     comment.approval = Some(json!({"by": ["group:support-leads"], "within": 600}));
     let mut numbered =
         grant(&["github.issues.update"], &[Effect::Write], &[("number", json!([7, true])), ("repo", json!(["we*", "docs"]))]);
-    numbered.limit = Some(LimitSpec { calls: 3, per: Some(Duration::from_secs(60)) });
+    numbered.limit = Some(LimitSpec { max: 3, unit: Unit::Calls, per: Window::Seconds(60) });
     numbered.credential = Some("narrow".into());
     let read = grant(&["github.*"], &[Effect::Read], &[("owner", json!("acme")), ("repo", json!(["web", "docs"]))]);
     RegistrySpec {
@@ -93,9 +97,22 @@ pub fn registry() -> RegistrySpec {
     }
 }
 
+/// The same with what is limited over all grants, and a grant that labels.
+pub fn limited() -> RegistrySpec {
+    let rate = |max, per| LimitSpec { max, unit: Unit::Calls, per };
+    let writes = WideLimitSpec { intents: vec![], effects: vec![Effect::Write], limit: rate(50, Window::Seconds(3600)) };
+    let issues = WideLimitSpec { intents: vec!["github.issues.*".into()], effects: vec![], limit: rate(9, Window::Agent) };
+    let mut all = registry();
+    all.agents[0].limits.push(issues);
+    all.workflows[0].limits.push(writes);
+    all.workflows[0].grants[1].labels.push(Label::PrivateData);
+    all
+}
+
 pub fn sources(registry: &RegistrySpec) -> Sources {
     Sources {
         builtin: true,
+        guardrails: Vec::new(),
         paths: Vec::new(),
         registry: decide::registry_data(registry),
         parameters: BTreeSet::new(),
@@ -169,12 +186,15 @@ pub fn task_of(links: Vec<Link>) -> Task {
         purpose: "a test".into(),
         principal: Principal { id: "alice@acme.example".into(), verified: true, claims: json!({"team": "support"}) },
         chain: std::iter::once(alice).chain(links).collect(),
+        parent: None,
+        trace: None,
         mode: Mode::Enforce,
         started: now,
-        expires: now + Duration::from_secs(600),
-        deadline: Instant::now() + Duration::from_secs(600),
+        ends: Ends::after(Moment::now(), Duration::from_secs(600)),
         ended: Default::default(),
-        labels: Labels::default(),
+        over_since: Default::default(),
+        labels: Default::default(),
+        succeeded: Default::default(),
         redirects: Default::default(),
     }
 }
