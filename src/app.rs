@@ -22,6 +22,7 @@ use crate::{
     decide::{self, Decider},
     enforce::{House, Parts, Rules},
     forward::Forward,
+    identify::Callers,
     intent::Catalog,
     listen::{Drain, Limits, Server},
     metrics::Metrics,
@@ -49,6 +50,14 @@ pub struct App {
 /// # Errors
 /// Everything that is wrong, each with its place.
 pub fn load(config: &Config) -> Result<(Rules, Vec<Problem>), Problems> {
+    load_after(config, None)
+}
+
+/// As [`load`], going on with what the rules before have learnt: keys that were fetched.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_after(config: &Config, before: Option<&Rules>) -> Result<(Rules, Vec<Problem>), Problems> {
     let roots = std::thread::scope(|scope| {
         // Reading the system's roots is the slowest part of a start; the rest goes on beside it.
         let roots = scope.spawn(|| load_roots(&config.tls.upstream_roots));
@@ -60,9 +69,16 @@ pub fn load(config: &Config) -> Result<(Rules, Vec<Problem>), Problems> {
     let roots = roots.map_err(|p| problems.push(p)).ok();
     let rest = rest.map_err(|p| problems.extend(p.0)).ok();
     let (Some(roots), Some((catalog, registry, decider, broker, warnings))) = (roots, rest) else { return Err(Problems(problems)) };
+    let callers = match config.issuers.is_empty() && config.spiffe.is_none() {
+        true => None,
+        false => Some(Arc::new(Callers::new(config, &roots, before.and_then(|b| b.callers.as_deref()))?)),
+    };
     let tls = UpstreamTls::new(roots).map_err(|e| Problem::new(format!("TLS to upstream: {e}")))?;
     let forward = Forward::new(&config.upstream, &config.timeouts, tls);
-    Ok((Rules { config: config.clone(), registry: Arc::new(registry), catalog, decider, broker: Arc::new(broker), forward }, warnings))
+    Ok((
+        Rules { config: config.clone(), registry: Arc::new(registry), callers, catalog, decider, broker: Arc::new(broker), forward },
+        warnings,
+    ))
 }
 
 type Rest = (Catalog, Registry, Decider, Broker, Vec<Problem>);
@@ -241,7 +257,7 @@ impl App {
         let over = CancellationToken::new();
         let (tasks, ends) = (house.tasks().clone(), over.clone());
         tokio::spawn(async move { tasks.sweep_until(ends).await });
-        house.rules().broker.watch(|problem| tracing::error!("{problem}"));
+        house.rules().begin();
         if let Some(listener) = admin {
             let admin = Admin { metrics: house.metrics().clone(), readiness: readiness.clone(), refresh: refresh(&house) };
             tokio::spawn(admin::serve(listener, admin, over.clone()));

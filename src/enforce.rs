@@ -7,6 +7,7 @@
 mod accept;
 mod answer;
 mod house;
+mod prove;
 mod read;
 mod step;
 mod tunnel;
