@@ -7,6 +7,7 @@ pub mod agent;
 pub mod chunks;
 pub mod lab;
 pub mod log;
+pub mod tokens;
 pub mod upstream;
 pub mod web;
 
