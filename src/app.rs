@@ -1,6 +1,7 @@
 //! Builds the house: config → rooms → listeners. The only place that constructs rooms.
 
 mod events;
+mod front;
 mod reload;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -217,6 +218,8 @@ impl App {
             .listen
             .forward
             .map(|a| Server::bind(a, limits).map_err(|e| cannot_bind("listen.forward", &a.to_string(), &e)))
+            .transpose()?
+            .map(|server| Ok::<_, Problems>(server.in_tls(front::front(&config, &house)?)))
             .transpose()?;
         let admin = config.listen.admin.map(|a| bind(a).map_err(|e| cannot_bind("listen.admin", &a.to_string(), &e))).transpose()?;
         let control = config
