@@ -4,23 +4,29 @@
 //! outlasts reloads. Nothing here reads a clock on its own but the sweeper: callers say when it is.
 
 mod ambient;
+mod delegate;
 mod ending;
 mod handle;
+mod lasting;
 mod limits;
 mod narrow;
 mod nearest;
+mod overlap;
 mod proven;
 mod registry;
 mod shards;
 mod start;
 mod tasks;
 
+pub use delegate::Delegate;
 pub use handle::Handle;
 pub use limits::Reservation;
 pub use nearest::{Lack, Nearest};
 pub use registry::{Agent, EffectiveMode, Registry};
 pub use start::Start;
-pub use tasks::{Found, Tasks};
+pub use tasks::{Found, RevokeLeases, Tasks};
+
+use time::OffsetDateTime;
 
 use crate::{call::Task, refusal::Refusal};
 
@@ -68,6 +74,14 @@ pub trait TaskEvents: Send + Sync {
     /// # Errors
     /// When it cannot be put on record; the task then does not begin.
     fn started(&self, task: &Task, after: Option<&Task>) -> Result<(), Refusal>;
+
+    /// A task is about to end at another time than it was to.
+    ///
+    /// # Errors
+    /// When that cannot be put on record; the task then keeps its end.
+    fn changed(&self, _task: &Task, _expires: OffsetDateTime) -> Result<(), Refusal> {
+        Ok(())
+    }
 
     /// A task has ended; its token is cancelled already.
     fn ended(&self, task: &Task, end: End);

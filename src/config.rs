@@ -11,6 +11,7 @@ mod files;
 mod identities;
 mod inline;
 mod issuers;
+mod limits;
 mod load;
 mod locate;
 mod node;
@@ -18,6 +19,7 @@ mod read;
 mod registry;
 mod sections;
 mod spiffe;
+mod tasks;
 mod types;
 mod units;
 mod watch;
@@ -27,8 +29,8 @@ pub use identities::{IdentityRule, IdentitySpec};
 pub use issuers::{Endpoint, IssuerSpec, IssuerTimes, KeysFrom, PrincipalSpec, ProvenBy};
 pub use spiffe::{BundleSpec, ListenCertificate, ListenTls, SpiffeSpec, WorkloadApi};
 pub use types::{
-    AgentSpec, Ambient, Audit, Ca, CatalogSource, Cidr, Config, CredentialKind, CredentialSpec, Durability, GrantSpec, HostPattern,
-    InjectSpec, LimitSpec, Limits, Listen, ModeSpec, OnDrift, Place, Policies, RegistrySpec, Roots, SecretSource, Sink, Status, Timeouts,
-    Tls, Upstream, UpstreamProxy, WorkflowSpec,
+    AgentSpec, Ambient, Audit, Ca, CatalogSource, Cidr, Config, ControlTcp, CredentialKind, CredentialSpec, Durability, GrantSpec,
+    HostPattern, InjectSpec, LimitSpec, Limits, Listen, ModeSpec, OnDrift, Place, Policies, RegistrySpec, Roots, SecretSource, Sink,
+    Status, TaskSpec, Timeouts, Tls, Upstream, UpstreamProxy, WideLimitSpec, WorkflowSpec,
 };
 pub use watch::{Watcher, watch};

@@ -42,7 +42,7 @@ fn keys() {
         (
             "a\u{202e}b: 1",
             "remit.yaml:2: a\\u{202e}b: unknown key; known here: `version`, `listen`, `tls`, `registry`, `agents`, `workflows`, `catalog`, \
-             `policies`, `credentials`, `tasks`, `mode`, `upstream`, `state`, `audit`, `limits`, `timeouts`",
+             `policies`, `credentials`, `tasks`, `labels`, `mode`, `upstream`, `state`, `audit`, `limits`, `timeouts`",
         ),
     ]);
 }
@@ -101,7 +101,7 @@ fn values() {
         ),
         (
             "listen: {control: remit.sock}",
-            "remit.yaml:2: listen.control: the control API is served on a Unix socket only; write it as unix:remit.sock",
+            "remit.yaml:2: listen.control: the control API is served on a Unix socket, and on a port only beside a token; write it as unix:remit.sock, or {unix: remit.sock, tcp: 127.0.0.1:9902, token: {file: control.token}}",
         ),
         ("mode: observ", "remit.yaml:2: mode: `observ` is no value for this; did you mean `observe`?"),
         ("mode: off", "remit.yaml:2: mode: `off` is no value for this; known here: `enforce`, `observe`"),
@@ -370,11 +370,11 @@ fn grants() {
         ("{effects: [read], limit: {calls: -1}}", "limit.calls: -1 is out of range; write a whole number from 1 to 4294967295"),
         (
             "{effects: [read], limit: {calls: 1, per: tsk}}",
-            "limit.per: `tsk` is no duration; write `task` or a duration of whole seconds, such as 1h",
+            "limit.per: `tsk` is no duration; write `task`, `agent` or a duration of whole seconds, such as 1h",
         ),
         (
             "{effects: [read], limit: {calls: 1, per: 10ms}}",
-            "limit.per: the window is no whole number of seconds; write `task` or a duration of whole seconds, such as 1h",
+            "limit.per: the window is no whole number of seconds; write `task`, `agent` or a duration of whole seconds, such as 1h",
         ),
         ("{effects: [read], approval: {within: 1m}}", "approval: `by` is missing; say who approves, such as [group:support-leads]"),
         ("{effects: [read], credential: githb}", "credential: no credential `githb` is defined; did you mean `github`?"),
@@ -461,4 +461,36 @@ fn a_file_that_is_not_there_is_named() {
 fn names_are_not_called_unknown_when_the_file_that_may_define_them_is_broken() {
     let found = problems("version: 1\nregistry: [gone.yaml]\nagents: [{id: a, owner: o, workflows: [w]}]\n");
     assert_eq!(found, "remit.yaml:2: registry[0]: no file /nonexistent/gone.yaml; paths are relative to the file they stand in");
+}
+
+#[test]
+fn limits_and_bounds_of_tasks_say_what_is_wrong_with_them() {
+    for (text, part) in [
+        ("tasks: {depth: 99}", "tasks.depth"),
+        ("labels: {sticky: soon}", "labels.sticky"),
+        ("listen: {control: {tcp: 0.0.0.0:9902, token: {file: t}}}", "0.0.0.0:9902 is no loopback address"),
+        ("listen: {control: {tcp: 127.0.0.1:9902}}", "`tcp` and `token` go together"),
+        ("listen: {control: {unix: a.sock, token: {file: t}}}", "`tcp` and `token` go together"),
+        ("listen: {control: {tcp: 127.0.0.1:9902, token: open-sesame}}", "listen.control.token"),
+        ("listen: {control: {}}", "write it as unix:remit.sock"),
+        ("labels: {sticky: 5}", "labels.sticky"),
+        ("workflows: [{id: w, purpose: p, max_lifetime: 1m, limits: [], grants: [{effects: [read]}]}]", "no limit is listed"),
+        (
+            "workflows: [{id: w, purpose: p, max_lifetime: 1m, limits: [{effects: [read]}], grants: [{effects: [read]}]}]",
+            "say how many calls",
+        ),
+        (
+            "workflows: [{id: w, purpose: p, max_lifetime: 1m, limits: [{calls: 1, per: never}], grants: [{effects: [read]}]}]",
+            "write `task`, `agent`",
+        ),
+        ("agents: [{id: a, owner: o, limits: [{calls: 1, tokens: 2}]}]", "a limit is on `calls` or on `tokens`"),
+        ("agents: [{id: a, owner: o, limits: [{calls: 1, effects: []}]}]", "names no effect"),
+    ] {
+        let found = Config::parse(&format!("version: 1\n{text}\n"), Path::new(""), Path::new("remit.yaml"));
+        let problems = found.map(drop).unwrap_err().to_string();
+        assert!(problems.contains(part), "{text}: {problems}");
+    }
+    let good = "tasks: {depth: 0}\nlabels: {sticky: 0}\nagents: [{id: a, owner: o, limits: [{intents: [x.*], tokens: 9, per: agent}]}]";
+    let config = Config::parse(&format!("version: 1\n{good}\n"), Path::new(""), Path::new("f")).unwrap();
+    assert_eq!((config.tasks.depth, config.tasks.sticky.is_zero()), (0, true));
 }

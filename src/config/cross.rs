@@ -13,7 +13,7 @@ use crate::{
         identities::RawIdentity,
         read::{MAX_PROBLEMS, Ref, shown, suggestion},
         registry::{RawAgent, RawRegistry},
-        sections::RawAmbient,
+        tasks::RawAmbient,
     },
     problem::Problem,
 };

@@ -8,15 +8,15 @@ use std::{
 use crate::{
     call::Mode,
     config::{
-        Audit, Ca, CatalogSource, Config, CredentialKind, Limits, Listen, Policies, RegistrySpec, Roots, SecretSource, Timeouts, Tls,
-        Upstream, UpstreamProxy,
+        Audit, Ca, CatalogSource, Config, CredentialKind, Limits, Listen, Policies, RegistrySpec, Roots, SecretSource, TaskSpec, Timeouts,
+        Tls, Upstream, UpstreamProxy,
         credentials::{RawCredential, credentials},
         cross, files, issuers,
         node::{Kind, Node},
         read::{Fields, Ref, Source, Value, bounded},
         registry::{MODE, RawRegistry},
-        sections::{self, RawAmbient},
-        spiffe,
+        sections, spiffe,
+        tasks::{self, RawAmbient},
     },
     problem::{Problem, Problems},
 };
@@ -65,7 +65,7 @@ impl Config {
     pub fn observe() -> Self {
         Self {
             file: None,
-            listen: Listen { forward: Some(([127, 0, 0, 1], 0).into()), forward_tls: None, admin: None, control: None },
+            listen: Listen { forward: Some(([127, 0, 0, 1], 0).into()), forward_tls: None, admin: None, control: None, control_tcp: None },
             tls: Tls { ca: Ca::Ephemeral, publish: None, upstream_roots: vec![Roots::System], tunnel: Vec::new() },
             registry: RegistrySpec::default(),
             catalog: vec![CatalogSource::Builtin],
@@ -74,6 +74,7 @@ impl Config {
             ambient: None,
             issuers: Vec::new(),
             spiffe: None,
+            tasks: TaskSpec::default(),
             mode: Mode::Observe,
             upstream: Upstream { allow_addresses: Vec::new(), resolve: Vec::new(), proxy: UpstreamProxy::None },
             audit: Audit { sinks: Vec::new(), ..sections::audit(None, PathBuf::new()) },
@@ -114,7 +115,7 @@ struct Loader {
     unread: usize,
 }
 
-const MAIN: [&str; 18] = [
+const MAIN: [&str; 19] = [
     "version",
     "listen",
     "tls",
@@ -127,6 +128,7 @@ const MAIN: [&str; 18] = [
     "tasks",
     "issuers",
     "spiffe",
+    "labels",
     "mode",
     "upstream",
     "state",
@@ -152,8 +154,9 @@ impl Loader {
                     _ => others.extend(self.named(Some(value), Contents::Credentials)),
                 }
             }
-            self.ambient = sections::tasks(fields.optional("tasks"));
-            self.sections(&fields, base, name)
+            let (ambient, tasks) = tasks::tasks(fields.optional("tasks"), fields.optional("labels"));
+            self.ambient = ambient;
+            Config { tasks, ..self.sections(&fields, base, name) }
         });
         self.problems.extend(source.into_problems());
         for (path, contents) in others {

@@ -10,10 +10,10 @@ use base64::Engine as _;
 use crate::{
     call::{Effect, Host},
     config::{
-        Ambient, Audit, Ca, CatalogSource, Durability, HostPattern, Limits, Listen, Policies, Roots, SecretSource, Sink, Timeouts, Tls,
+        Audit, Ca, CatalogSource, ControlTcp, Durability, HostPattern, Limits, Listen, Policies, Roots, SecretSource, Sink, Timeouts, Tls,
         Upstream, UpstreamProxy, credentials, files, inline,
         node::Kind,
-        read::{Fields, Ref, Value, shown, suggestion},
+        read::{Fields, Value, shown, suggestion},
         spiffe, units,
     },
     secret::Secret,
@@ -28,7 +28,7 @@ fn or<'a, T>(fields: &Fields<'a>, key: &str, default: T, read: impl FnOnce(&Valu
 const FORWARD: &str = "127.0.0.1:8080";
 
 pub(super) fn listen(value: Option<&Value<'_>>, files: &mut Vec<PathBuf>) -> Listen {
-    let default = Listen { forward: FORWARD.parse().ok(), forward_tls: None, admin: None, control: None };
+    let default = Listen { forward: FORWARD.parse().ok(), forward_tls: None, admin: None, control: None, control_tcp: None };
     let Some(fields) = value.and_then(|v| v.fields(&["forward", "transparent", "inbound", "admin", "control"])) else { return default };
     for key in ["transparent", "inbound"] {
         if let Some(later) = fields.optional(key) {
@@ -37,22 +37,36 @@ pub(super) fn listen(value: Option<&Value<'_>>, files: &mut Vec<PathBuf>) -> Lis
     }
     let forward = fields.optional("forward").and_then(|v| spiffe::listen_tls(v, files));
     let (forward, forward_tls) = forward.map_or((default.forward, None), |(address, tls)| (Some(address), tls));
-    Listen {
-        forward,
-        forward_tls,
-        admin: or(&fields, "admin", None, |v| v.parse(units::socket).map(Some)),
-        control: or(&fields, "control", None, |v| control(v).map(Some)),
-    }
+    let (control, control_tcp) = or(&fields, "control", (None, None), control);
+    Listen { forward, forward_tls, admin: or(&fields, "admin", None, |v| v.parse(units::socket).map(Some)), control, control_tcp }
 }
 
-fn control(value: &Value<'_>) -> Option<PathBuf> {
-    match value.text()?.strip_prefix("unix:") {
-        Some(path) if !path.is_empty() => Some(value.source.path(path)),
-        _ => {
-            value.wrong("the control API is served on a Unix socket only", "write it as unix:remit.sock");
-            None
-        }
+/// `unix:remit.sock`, or with a port: `{unix: remit.sock, tcp: 127.0.0.1:9902, token: {file: FILE}}`.
+fn control(value: &Value<'_>) -> Option<(Option<PathBuf>, Option<ControlTcp>)> {
+    const FORMS: &str = "write it as unix:remit.sock, or {unix: remit.sock, tcp: 127.0.0.1:9902, token: {file: control.token}}";
+    if matches!(value.node.kind, Kind::Text(_)) {
+        return match value.text()?.strip_prefix("unix:") {
+            Some(path) if !path.is_empty() => Some((Some(value.source.path(path)), None)),
+            _ => {
+                value.wrong("the control API is served on a Unix socket, and on a port only beside a token", FORMS);
+                None
+            }
+        };
     }
+    let fields = value.fields(&["unix", "tcp", "token"])?;
+    let unix = fields.optional("unix").and_then(Value::path);
+    let address = fields.optional("tcp").and_then(|v| v.parse(units::socket).map(|a| (v, a)));
+    let token = fields.optional("token").and_then(credentials::secret);
+    if fields.has("tcp") != fields.has("token") || !(fields.has("unix") || fields.has("tcp")) {
+        value.wrong("`tcp` and `token` go together: whoever reaches the port shows the token", FORMS);
+        return None;
+    }
+    let Some((place, address)) = address else { return Some((unix, None)) };
+    if !address.ip().is_loopback() {
+        place.wrong(format!("{address} is no loopback address: the control API is for this machine"), FORMS);
+        return None;
+    }
+    Some((unix, Some(ControlTcp { address, token: token? })))
 }
 
 /// The files of the CA and the roots are added to `files`.
@@ -136,35 +150,6 @@ pub(super) fn policies(value: Option<&Value<'_>>, files: &mut Vec<PathBuf>) -> P
         fields.whole.wrong("no policy decides", "leave `builtin: true`, or name `paths`");
     }
     policies
-}
-
-/// The ambient task, with its agent and workflow to be looked up.
-#[derive(Debug)]
-pub(super) struct RawAmbient {
-    pub(super) agent: Ref,
-    pub(super) workflow: Ref,
-    pub(super) spec: Ambient,
-}
-
-pub(super) fn tasks(value: Option<&Value<'_>>) -> Option<RawAmbient> {
-    let fields = value?.fields(&["ambient"])?;
-    let fields = fields.optional("ambient")?.fields(&["agent", "workflow", "uid"])?;
-    let name = |key| {
-        let value = fields.required(key, "an ambient task has an agent and a workflow")?;
-        Some(Ref { name: value.text()?.into(), spot: value.spot() })
-    };
-    let (agent, workflow) = (name("agent"), name("workflow"));
-    let mut uid = Vec::new();
-    if let Some(value) = fields.optional("uid") {
-        let list = value.list().unwrap_or_default();
-        if list.is_empty() {
-            value.wrong("no uid is listed, so no socket would fit", "list at least one uid, or remove the key");
-        }
-        uid = list.iter().filter_map(|v| u32::try_from(v.number(0, u64::from(u32::MAX))?).ok()).collect();
-    }
-    let (agent, workflow) = (agent?, workflow?);
-    let spec = Ambient { agent: agent.name.clone(), workflow: workflow.name.clone(), uid };
-    Some(RawAmbient { agent, workflow, spec })
 }
 
 pub(super) fn upstream(value: Option<&Value<'_>>, files: &mut Vec<PathBuf>) -> Upstream {

@@ -3,7 +3,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use time::OffsetDateTime;
 
 use crate::{
-    call::{Effect, Host, Mode},
+    call::{Effect, Host, Mode, Unit, Window},
     secret::Secret,
 };
 
@@ -25,6 +25,7 @@ pub struct Config {
     pub issuers: Vec<IssuerSpec>,
     /// Whose SVIDs prove who calls.
     pub spiffe: Option<SpiffeSpec>,
+    pub tasks: TaskSpec,
     pub mode: Mode,
     pub upstream: Upstream,
     pub audit: Audit,
@@ -42,6 +43,15 @@ pub struct Listen {
     pub admin: Option<SocketAddr>,
     /// The control socket's path.
     pub control: Option<PathBuf>,
+    pub control_tcp: Option<ControlTcp>,
+}
+
+/// The control API on a loopback port.
+#[derive(Debug, Clone)]
+pub struct ControlTcp {
+    pub address: SocketAddr,
+    /// What stands for the operator.
+    pub token: SecretSource,
 }
 
 #[derive(Debug, Clone)]
@@ -116,6 +126,7 @@ pub struct AgentSpec {
     pub attested: Option<serde_json::Value>,
     pub on_drift: OnDrift,
     pub mode: Option<ModeSpec>,
+    pub limits: Vec<WideLimitSpec>,
     pub place: Place,
 }
 
@@ -150,6 +161,7 @@ pub struct WorkflowSpec {
     pub grants: Vec<GrantSpec>,
     pub credential: Option<Arc<str>>,
     pub mode: Option<ModeSpec>,
+    pub limits: Vec<WideLimitSpec>,
     pub place: Place,
 }
 
@@ -167,11 +179,22 @@ pub struct GrantSpec {
     pub place: Place,
 }
 
+/// How much of something a task or an agent may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitSpec {
-    pub calls: u64,
-    /// None: per task.
-    pub per: Option<Duration>,
+    pub max: u64,
+    pub unit: Unit,
+    pub per: Window,
+}
+
+/// A limit on what a workflow or an agent does, over all of its grants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WideLimitSpec {
+    /// Exact ids, or prefixes ending in `*`; empty: all.
+    pub intents: Vec<Box<str>>,
+    /// Empty: all.
+    pub effects: Vec<Effect>,
+    pub limit: LimitSpec,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -221,6 +244,21 @@ pub enum InjectSpec {
     Basic { user: String },
     Header(http::HeaderName),
     Query(String),
+}
+
+/// What bounds every task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskSpec {
+    /// How often a task may be handed on: 1 lets a task have parts, and these none.
+    pub depth: usize,
+    /// How long what an agent's task has touched labels its later ones; zero: not at all.
+    pub sticky: Duration,
+}
+
+impl Default for TaskSpec {
+    fn default() -> Self {
+        Self { depth: 3, sticky: Duration::from_secs(86_400) }
+    }
 }
 
 /// The agent and workflow that unclaimed calls from loopback are attributed to.
