@@ -2,6 +2,7 @@
 
 mod events;
 mod front;
+mod orchestrators;
 mod reload;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -282,7 +283,7 @@ impl App {
             proxy,
             not_below: None,
             token: None,
-            verify: None,
+            verify: Some(Arc::new(orchestrators::Orchestrators(house.clone()))),
         };
         if let Some(socket) = control {
             tokio::spawn(admin::control::serve(socket, api.clone(), over.clone()));

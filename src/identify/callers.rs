@@ -104,6 +104,9 @@ impl Callers {
     /// # Errors
     /// As [`Callers::prove`]; a token for calls is none for this.
     pub async fn prove_orchestrator(&self, token: &[u8], now: Moment) -> Result<Principal, Refusal> {
+        if !self.issuers.values().any(Issuer::orchestrates) {
+            return Err(Refusal::new(Reason::NoTask, "no issuer has a `control` audience, so no token may start tasks"));
+        }
         let proof = self.look(token, For::Control, now).await?;
         proof.principal.ok_or_else(|| Refusal::new(Reason::NoTask, "the token does not say for whom tasks may be started"))
     }
