@@ -22,6 +22,7 @@ mod spiffe;
 mod tasks;
 mod types;
 mod units;
+mod unproved;
 mod watch;
 
 pub use against::OperationFacts;
