@@ -12,6 +12,7 @@ mod limits;
 mod narrow;
 mod nearest;
 mod overlap;
+mod proven;
 mod registry;
 mod shards;
 mod start;

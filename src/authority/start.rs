@@ -177,6 +177,7 @@ impl Tasks {
             labels,
             succeeded,
             redirects: Default::default(),
+            origin: Default::default(),
         })
     }
 

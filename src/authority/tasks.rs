@@ -27,6 +27,7 @@ use super::{
     ambient::Ambient,
     handle::Digest,
     limits::{self, Counters, Reservation},
+    proven::Proven,
     shards::Shards,
 };
 
@@ -37,6 +38,7 @@ pub struct Tasks {
     /// How long streams of an ambient task may go on after its successor began.
     pub(super) drain: Duration,
     pub(super) ambient: Ambient,
+    pub(super) proven: Proven,
     pub(super) next: AtomicU64,
     pub(super) active: AtomicUsize,
     pub(super) by_digest: Shards<Digest, Arc<Live>>,
@@ -123,6 +125,7 @@ impl Tasks {
             events,
             drain,
             ambient: Ambient::default(),
+            proven: Proven::default(),
             next: AtomicU64::new(1),
             active: AtomicUsize::new(0),
             by_digest: Shards::new(),
