@@ -182,7 +182,12 @@ pub struct Remit {
 
 impl Remit {
     pub fn start(dir: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_remit"))
+        Self::start_from(Path::new(env!("CARGO_BIN_EXE_remit")), dir)
+    }
+
+    /// As [`Remit::start`], from another build: `REMIT_BIN` names the one that ships.
+    pub fn start_from(binary: &Path, dir: &Path) -> Self {
+        let mut child = Command::new(binary)
             .args(["serve", "--config"])
             .arg(dir.join("remit.yaml"))
             .env("REMIT_LOG", std::env::var("REMIT_TEST_LOG").unwrap_or_else(|_| "info".into()))
@@ -232,6 +237,11 @@ impl Remit {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|l| l.starts_with(what)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// CPU time that the process has used, all threads together.
+    pub fn cpu(&self) -> Duration {
+        cpu_of(&self.child.id().to_string())
     }
 
     /// `kill -9`.
@@ -285,6 +295,16 @@ impl Drop for Remit {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// CPU time of a process (`self`: of this one), from the scheduler's own count of each of its threads.
+pub fn cpu_of(process: &str) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let nanos = |thread: fs::DirEntry| {
+        let stat = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        stat.split(' ').next()?.parse::<u64>().ok()
+    };
+    Duration::from_nanos(threads.filter_map(|t| nanos(t.ok()?)).sum())
 }
 
 fn trust(ca: &Path) -> Arc<ClientConfig> {
