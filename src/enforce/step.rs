@@ -301,13 +301,15 @@ fn choose(rules: &Rules, understood: &Understood, decision: &Decision) -> Result
     Ok(choice)
 }
 
-/// The most that a model may answer with, as the call states it; None when some intent does not.
+/// The most that a model may answer with, as the call states it, over all the answers that it asks for;
+/// None when some intent does not.
 fn tokens(intents: &[Intent]) -> Option<u64> {
-    let stated = |intent: &Intent| match intent.params.lookup("max_tokens")? {
+    let number = |intent: &Intent, name| match intent.params.lookup(name)? {
         Param::Json(value) => value.as_u64(),
         Param::Text(text) => text.parse().ok(),
     };
-    intents.iter().try_fold(0, |sum: u64, intent| Some(sum.saturating_add(stated(intent)?)))
+    let most = |intent: &Intent| Some(number(intent, "max_tokens")?.saturating_mul(number(intent, "choices").unwrap_or(1).max(1)));
+    intents.iter().try_fold(0, |sum: u64, intent| Some(sum.saturating_add(most(intent)?)))
 }
 
 /// An upgrade turns a call into a stream that nobody judges, so the operation must declare it.
