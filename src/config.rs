@@ -8,6 +8,7 @@ mod against;
 mod credentials;
 mod cross;
 mod files;
+mod inbound;
 mod inline;
 mod load;
 mod locate;
@@ -20,6 +21,7 @@ mod units;
 mod watch;
 
 pub use against::OperationFacts;
+pub use inbound::{AgentProtocol, Delegation, DelegationKey, DelegationTrust, Inbound, InboundRule, PeerSpec, Requires, Whose};
 pub use types::{
     AgentSpec, Ambient, Audit, Ca, CatalogSource, Cidr, Config, CredentialKind, CredentialSpec, Durability, GrantSpec, HostPattern,
     InjectSpec, LimitSpec, Limits, Listen, ModeSpec, OnDrift, Place, Policies, RegistrySpec, Roots, SecretSource, Sink, Status, Timeouts,

@@ -8,13 +8,14 @@ use std::{
 use crate::{
     call::Mode,
     config::{
-        Audit, Ca, CatalogSource, Config, CredentialKind, Limits, Listen, Policies, RegistrySpec, Roots, SecretSource, Timeouts, Tls,
-        Upstream, UpstreamProxy,
+        Audit, Ca, CatalogSource, Config, CredentialKind, Delegation, Limits, Listen, Policies, RegistrySpec, Roots, SecretSource,
+        Timeouts, Tls, Upstream, UpstreamProxy,
         credentials::{RawCredential, credentials},
         cross, files,
+        inbound::{self, RawInbound},
         node::{Kind, Node},
         read::{Fields, Source, Value, bounded},
-        registry::{MODE, RawRegistry},
+        registry::{MODE, RawAgent, RawRegistry},
         sections::{self, RawAmbient},
     },
     problem::{Problem, Problems},
@@ -48,6 +49,7 @@ impl Config {
         if whole {
             // a name may be defined in the file that could not be read
             problems.extend(cross::check(&loader.registry, &loader.credentials, loader.ambient.as_ref()));
+            problems.extend(cross::inbound(&loader.registry, loader.inbound.as_ref(), loader.ambient.as_ref()));
         }
         match config {
             Some(config) if problems.is_empty() => Ok(config.with(loader.registry, loader.credentials, loader.ambient, loader.files)),
@@ -60,7 +62,7 @@ impl Config {
     pub fn observe() -> Self {
         Self {
             file: None,
-            listen: Listen { forward: Some(([127, 0, 0, 1], 0).into()), admin: None, control: None },
+            listen: Listen { forward: Some(([127, 0, 0, 1], 0).into()), inbound: None, admin: None, control: None },
             tls: Tls { ca: Ca::Ephemeral, publish: None, upstream_roots: vec![Roots::System], tunnel: Vec::new() },
             registry: RegistrySpec::default(),
             catalog: vec![CatalogSource::Builtin],
@@ -69,6 +71,8 @@ impl Config {
             ambient: None,
             mode: Mode::Observe,
             upstream: Upstream { allow_addresses: Vec::new(), resolve: Vec::new(), proxy: UpstreamProxy::None },
+            peers: Vec::new(),
+            delegation: Delegation::default(),
             audit: Audit { sinks: Vec::new(), ..sections::audit(None, PathBuf::new()) },
             limits: Limits::default(),
             timeouts: Timeouts::default(),
@@ -77,6 +81,7 @@ impl Config {
     }
 
     fn with(mut self, registry: RawRegistry, credentials: Vec<RawCredential>, ambient: Option<RawAmbient>, files: Vec<PathBuf>) -> Self {
+        self.peers = registry.agents.iter().flat_map(RawAgent::peers).collect();
         self.registry.agents = registry.agents.into_iter().filter_map(|a| a.spec).collect();
         self.registry.workflows = registry.workflows.into_iter().filter_map(|w| w.spec).collect();
         self.credentials = credentials.into_iter().filter_map(|c| c.spec).collect();
@@ -99,13 +104,14 @@ struct Loader {
     registry: RawRegistry,
     credentials: Vec<RawCredential>,
     ambient: Option<RawAmbient>,
+    inbound: Option<RawInbound>,
     files: Vec<PathBuf>,
     problems: Vec<Problem>,
     /// Files, or lists of them, that could not be read.
     unread: usize,
 }
 
-const MAIN: [&str; 16] = [
+const MAIN: [&str; 17] = [
     "version",
     "listen",
     "tls",
@@ -116,6 +122,7 @@ const MAIN: [&str; 16] = [
     "policies",
     "credentials",
     "tasks",
+    "delegation",
     "mode",
     "upstream",
     "state",
@@ -157,7 +164,8 @@ impl Loader {
         sections::state(fields.optional("state"));
         Config {
             file: Some(name.to_path_buf()),
-            listen: sections::listen(fields.optional("listen")),
+            listen: sections::listen(fields.optional("listen"), &mut self.inbound),
+            delegation: inbound::delegation(fields.optional("delegation"), files),
             tls: sections::tls(fields.optional("tls"), files),
             catalog: sections::catalog(fields.optional("catalog"), files),
             policies: sections::policies(fields.optional("policies"), files),

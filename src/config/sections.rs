@@ -11,7 +11,9 @@ use crate::{
     call::{Effect, Host},
     config::{
         Ambient, Audit, Ca, CatalogSource, Durability, HostPattern, Limits, Listen, Policies, Roots, SecretSource, Sink, Timeouts, Tls,
-        Upstream, UpstreamProxy, credentials, files, inline,
+        Upstream, UpstreamProxy, credentials, files,
+        inbound::{self, RawInbound},
+        inline,
         node::Kind,
         read::{Fields, Ref, Value, shown, suggestion},
         units,
@@ -27,16 +29,16 @@ fn or<'a, T>(fields: &Fields<'a>, key: &str, default: T, read: impl FnOnce(&Valu
 /// Where calls are taken when the file does not say.
 const FORWARD: &str = "127.0.0.1:8080";
 
-pub(super) fn listen(value: Option<&Value<'_>>) -> Listen {
-    let default = Listen { forward: FORWARD.parse().ok(), admin: None, control: None };
+pub(super) fn listen(value: Option<&Value<'_>>, raw: &mut Option<RawInbound>) -> Listen {
+    let default = Listen { forward: FORWARD.parse().ok(), inbound: None, admin: None, control: None };
     let Some(fields) = value.and_then(|v| v.fields(&["forward", "transparent", "inbound", "admin", "control"])) else { return default };
-    for key in ["transparent", "inbound"] {
-        if let Some(later) = fields.optional(key) {
-            later.not_yet(&format!("the {key} listener"));
-        }
+    if let Some(later) = fields.optional("transparent") {
+        later.not_yet("the transparent listener");
     }
+    *raw = fields.optional("inbound").and_then(inbound::inbound);
     Listen {
         forward: or(&fields, "forward", default.forward, |v| v.parse(units::socket).map(Some)),
+        inbound: raw.as_ref().map(|r| r.spec.clone()),
         admin: or(&fields, "admin", None, |v| v.parse(units::socket).map(Some)),
         control: or(&fields, "control", None, |v| control(v).map(Some)),
     }
@@ -151,14 +153,7 @@ pub(super) fn tasks(value: Option<&Value<'_>>) -> Option<RawAmbient> {
         Some(Ref { name: value.text()?.into(), spot: value.spot() })
     };
     let (agent, workflow) = (name("agent"), name("workflow"));
-    let mut uid = Vec::new();
-    if let Some(value) = fields.optional("uid") {
-        let list = value.list().unwrap_or_default();
-        if list.is_empty() {
-            value.wrong("no uid is listed, so no socket would fit", "list at least one uid, or remove the key");
-        }
-        uid = list.iter().filter_map(|v| u32::try_from(v.number(0, u64::from(u32::MAX))?).ok()).collect();
-    }
+    let uid = fields.optional("uid").map_or_else(Vec::new, inbound::uids);
     let (agent, workflow) = (agent?, workflow?);
     let spec = Ambient { agent: agent.name.clone(), workflow: workflow.name.clone(), uid };
     Some(RawAmbient { agent, workflow, spec })

@@ -7,6 +7,8 @@ use crate::{
     secret::Secret,
 };
 
+use super::{Delegation, Inbound, PeerSpec};
+
 /// A checked configuration: what is here can be built, or says at build time which file is at fault.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -21,6 +23,10 @@ pub struct Config {
     pub ambient: Option<Ambient>,
     pub mode: Mode,
     pub upstream: Upstream,
+    /// Where registered agents are called by others.
+    pub peers: Vec<PeerSpec>,
+    /// Signs and verifies what one agent hands another.
+    pub delegation: Delegation,
     pub audit: Audit,
     pub limits: Limits,
     pub timeouts: Timeouts,
@@ -31,6 +37,8 @@ pub struct Config {
 #[derive(Debug, Clone, Default)]
 pub struct Listen {
     pub forward: Option<SocketAddr>,
+    /// In front of the agent.
+    pub inbound: Option<Inbound>,
     pub admin: Option<SocketAddr>,
     /// The control socket's path.
     pub control: Option<PathBuf>,
