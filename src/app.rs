@@ -15,7 +15,7 @@ use crate::{
     },
     audit::Audit,
     authority::{Registry, Tasks},
-    call::Effect,
+    call::{Effect, Listener},
     clock::SystemClock,
     config::{Ca, Config, OperationFacts, RegistrySpec},
     credential::Broker,
@@ -200,7 +200,7 @@ impl App {
         let forward = config
             .listen
             .forward
-            .map(|a| Server::bind(a, limits).map_err(|e| cannot_bind("listen.forward", &a.to_string(), &e)))
+            .map(|a| Server::bind(Listener::Forward, a, limits.clone()).map_err(|e| cannot_bind("listen.forward", &a.to_string(), &e)))
             .transpose()?;
         let admin = config.listen.admin.map(|a| bind(a).map_err(|e| cannot_bind("listen.admin", &a.to_string(), &e))).transpose()?;
         let control = config

@@ -41,6 +41,7 @@ const TOLD: usize = 64;
 #[derive(Clone)]
 pub(super) struct Serving<W> {
     pub(super) walk: W,
+    pub(super) kind: Listener,
     pub(super) limits: Arc<Limits>,
     pub(super) drain: Drain,
     pub(super) open: Arc<AtomicUsize>,
@@ -71,11 +72,15 @@ impl<W: Walk> Serving<W> {
         if before >= self.limits.connections + TOLD {
             return;
         }
-        let counted = self.walk.count(Listener::Forward);
+        let counted = self.walk.count(self.kind);
         let too_many = before >= self.limits.connections;
         self.drain.clone().spawn(async move {
             let (_place, _counted) = (place, counted);
-            self.outer(tcp, peer, too_many).await;
+            if self.kind == Listener::Inbound {
+                self.inbound(tcp, peer, too_many).await;
+            } else {
+                self.outer(tcp, peer, too_many).await;
+            }
         });
     }
 
@@ -173,7 +178,7 @@ impl<W: Walk> Serving<W> {
     }
 
     /// Puts on record what was turned away before it was a request.
-    async fn note(&self, door: Arc<Door>, ended: hyper::Result<()>) {
+    pub(super) async fn note(&self, door: Arc<Door>, ended: hyper::Result<()>) {
         let Err(error) = ended else { return };
         if error.is_parse() {
             let too_large = error.is_parse_too_large();
@@ -199,7 +204,7 @@ impl<W: Walk> Serving<W> {
         let _ = self.until_drained(connection, |c| c.graceful_shutdown()).await;
     }
 
-    async fn call(&self, door: Arc<Door>, request: Request<Incoming>) -> Result<Response<Tracked<W::Body>>, Infallible> {
+    pub(super) async fn call(&self, door: Arc<Door>, request: Request<Incoming>) -> Result<Response<Tracked<W::Body>>, Infallible> {
         let (in_flight, clear) = door.wire.begin(ends(&request));
         let wire = door.wire.clone();
         let response = self.walk.call(door, request, clear).await;
@@ -209,14 +214,14 @@ impl<W: Walk> Serving<W> {
         Ok(self.answered(response, Some(in_flight)))
     }
 
-    fn answered(&self, mut response: Response<W::Body>, in_flight: Option<InFlight>) -> Response<Tracked<W::Body>> {
+    pub(super) fn answered(&self, mut response: Response<W::Body>, in_flight: Option<InFlight>) -> Response<Tracked<W::Body>> {
         if self.drain.is_asked() && response.version() < http::Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
         }
         response.map(|body| Tracked { body: Some(body), _in_flight: in_flight })
     }
 
-    async fn until_drained<C>(&self, connection: C, shut: impl Fn(Pin<&mut C>)) -> hyper::Result<()>
+    pub(super) async fn until_drained<C>(&self, connection: C, shut: impl Fn(Pin<&mut C>)) -> hyper::Result<()>
     where
         C: Future<Output = hyper::Result<()>>,
     {
@@ -235,11 +240,11 @@ impl<W: Walk> Serving<W> {
         ended
     }
 
-    fn watch_h1(&self) -> Watch {
+    pub(super) fn watch_h1(&self) -> Watch {
         Watch { header: Some(self.limits.header), idle: self.limits.idle, head_bytes: self.limits.header_bytes }
     }
 
-    fn h1(&self) -> http1::Builder {
+    pub(super) fn h1(&self) -> http1::Builder {
         let mut builder = http1::Builder::new();
         builder
             .header_read_timeout(None)
@@ -250,7 +255,7 @@ impl<W: Walk> Serving<W> {
         builder
     }
 
-    fn h2(&self) -> http2::Builder<TokioExecutor> {
+    pub(super) fn h2(&self) -> http2::Builder<TokioExecutor> {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
