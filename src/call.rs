@@ -32,7 +32,10 @@ pub use intent::{Effect, ErrorForm, Intent, Label, Operation, Param, Params, Pro
 pub use lease::{Inject, Lease, is_credential_field};
 pub use path::{Path, PathError};
 pub use redirects::Redirects;
-pub use state::{Accepted, Armed, Identified, Permitted, Understood};
+pub use state::{Accepted, Armed, Entering, Identified, Permitted, Understood};
 pub use task::{AgentRef, Labels, Link, LinkKind, Mode, Principal, Task};
 
-pub use crate::{decide::Permit, identify::Seen};
+pub use crate::{
+    decide::{Entry, Permit},
+    identify::Seen,
+};

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Account, Body, Caller, Decision, DecisionId, Destination, Head, Intent, Lease, Permit, Provider};
+use super::{Account, Body, Caller, Decision, DecisionId, Destination, Entry, Head, Intent, Lease, Permit, Provider};
 
 /// A request read from the wire, with one reading, and an account that will be closed.
 ///
@@ -54,6 +54,14 @@ pub struct Permitted {
 pub struct Armed {
     permitted: Permitted,
     lease: Option<Lease>,
+}
+
+/// A request on its way in, to the agent behind Remit. The only thing that goes there.
+#[derive(Debug)]
+pub struct Entering {
+    identified: Identified,
+    body: Body,
+    entry: Entry,
 }
 
 impl Accepted {
@@ -110,6 +118,12 @@ impl Identified {
 }
 
 impl Identified {
+    /// A request that was let in.
+    #[must_use]
+    pub fn entering(self, body: Body, entry: Entry) -> Entering {
+        Entering { identified: self, body, entry }
+    }
+
     /// Understood as the fetch of a URL that an earlier answer sent the task to: on the intent of
     /// that call, and without a credential.
     #[must_use]
@@ -231,5 +245,29 @@ impl Armed {
         let Understood { identified, asked } = understood;
         let Received { head, account } = *identified.accepted.0;
         (head, asked.body, permit, self.lease, account)
+    }
+}
+
+impl Entering {
+    #[must_use]
+    pub fn identified(&self) -> &Identified {
+        &self.identified
+    }
+
+    #[must_use]
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    #[must_use]
+    pub fn into_identified(self) -> Identified {
+        self.identified
+    }
+
+    /// Takes the request apart to hand it to the agent.
+    #[must_use]
+    pub fn into_parts(self) -> (Head, Body, Entry, Account) {
+        let Received { head, account } = *self.identified.accepted.0;
+        (head, self.body, self.entry, account)
     }
 }

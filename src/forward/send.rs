@@ -72,7 +72,7 @@ impl Forward {
                     Ok(answered)
                 };
                 let answered = watched(exchange, &mut vigil, progress.as_deref(), self.0.timeouts.first_byte).await;
-                answered.map(|answered| self.answer(answered, &site, vigil))
+                answered.map(|answered| answer(answered, &site, vigil, self.0.timeouts.idle))
             }
         };
         let reply = match answered {
@@ -141,43 +141,47 @@ impl Forward {
         let response = sender.send_request(*request).await.map_err(failed)?;
         Ok(Answered { response, by: By::Shared })
     }
-
-    /// The answer as the agent may have it: no field of this hop, none that names Remit.
-    fn answer(&self, answered: Answered, site: &Arc<Site>, vigil: Vigil) -> Response<Upstream> {
-        let idle = self.0.timeouts.idle;
-        let (mut parts, incoming) = answered.response.into_parts();
-        // A body with two lengths is read as chunked, and its connection not trusted again (RFC 9112 §6.1).
-        let two_lengths = parts.headers.contains_key(header::TRANSFER_ENCODING) && parts.headers.remove(header::CONTENT_LENGTH).is_some();
-        let switching = parts.status == http::StatusCode::SWITCHING_PROTOCOLS;
-        strip_answer(&mut parts.headers, switching);
-        let body = match answered.by {
-            By::H1(h1) => Upstream::h1(incoming, h1, site.clone(), !two_lengths, vigil, idle),
-            By::Shared => Upstream::h2(incoming, vigil, idle),
-        };
-        Response::from_parts(parts, body)
-    }
 }
 
-struct Answered {
-    response: Response<Incoming>,
-    by: By,
+/// The answer as the agent may have it: no field of this hop, none that names Remit.
+pub(super) fn answer(answered: Answered, site: &Arc<Site>, vigil: Vigil, idle: Duration) -> Response<Upstream> {
+    let (mut parts, incoming) = answered.response.into_parts();
+    // A body with two lengths is read as chunked, and its connection not trusted again (RFC 9112 §6.1).
+    let two_lengths = parts.headers.contains_key(header::TRANSFER_ENCODING) && parts.headers.remove(header::CONTENT_LENGTH).is_some();
+    let switching = parts.status == http::StatusCode::SWITCHING_PROTOCOLS;
+    strip_answer(&mut parts.headers, switching);
+    let body = match answered.by {
+        By::H1(h1) => Upstream::h1(incoming, h1, site.clone(), !two_lengths, vigil, idle),
+        By::Shared => Upstream::h2(incoming, vigil, idle),
+    };
+    Response::from_parts(parts, body)
+}
+
+pub(super) struct Answered {
+    pub(super) response: Response<Incoming>,
+    pub(super) by: By,
 }
 
 /// Who drives the connection that the answer comes over.
-enum By {
+pub(super) enum By {
     H1(Box<H1>),
     /// A task of its own.
     Shared,
 }
 
-struct Failure {
+pub(super) struct Failure {
     error: hyper::Error,
     /// The request, when not a byte of it was sent.
     unsent: Option<Box<Request<Outbound>>>,
 }
 
 impl Failure {
-    fn refusal(&self, site: &Site) -> Refusal {
+    /// The request, when it can be sent over another connection.
+    pub(super) fn take_unsent(mut self) -> Result<Box<Request<Outbound>>, Self> {
+        self.unsent.take().ok_or(self)
+    }
+
+    pub(super) fn refusal(&self, site: &Site) -> Refusal {
         match std::error::Error::source(&self.error).and_then(|s| s.downcast_ref::<Cut>()) {
             Some(Cut::TaskEnded(reason)) => Refusal::new(*reason, "the task was over before the request was sent"),
             _ => unreachable(&site.to, &describe(&self.error)),
@@ -196,7 +200,7 @@ fn describe(error: &dyn std::error::Error) -> String {
     text
 }
 
-async fn transmit(connection: Connection, site: &Site, mut request: Box<Request<Outbound>>) -> Result<Answered, Failure> {
+pub(super) async fn transmit(connection: Connection, site: &Site, mut request: Box<Request<Outbound>>) -> Result<Answered, Failure> {
     match connection {
         Connection::H1(mut h1) => {
             let via = h1.via.clone();
@@ -239,7 +243,7 @@ fn unsent(mut error: TrySendError<Request<Outbound>>) -> Failure {
 }
 
 /// Protocols are switched only to the one that was asked for (RFC 9110 §7.8): what follows is not judged.
-fn refuse_switch(response: &Response<Incoming>, asked: Option<&str>, site: &Site) -> Result<(), Refusal> {
+pub(super) fn refuse_switch(response: &Response<Incoming>, asked: Option<&str>, site: &Site) -> Result<(), Refusal> {
     if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }
@@ -252,7 +256,7 @@ fn refuse_switch(response: &Response<Incoming>, asked: Option<&str>, site: &Site
 
 /// Waits for an answer until the task ends, or neither an answer nor, meanwhile, a byte of the
 /// request body came for `limit`: an upload takes as long as it takes.
-async fn watched<T>(
+pub(super) async fn watched<T>(
     exchange: impl Future<Output = Result<T, Refusal>>,
     vigil: &mut Vigil,
     progress: Option<&Progress>,
@@ -281,7 +285,7 @@ async fn watched<T>(
     .await
 }
 
-fn note_body(account: &mut Account, body: &Body) {
+pub(super) fn note_body(account: &mut Account, body: &Body) {
     if let Some(bytes) = body.bytes() {
         account.outcome.bytes_up = bytes.len() as u64;
         account.outcome.body_sha256 = ring::digest::digest(&ring::digest::SHA256, bytes).as_ref().try_into().ok();
@@ -302,7 +306,7 @@ fn strip_answer(headers: &mut HeaderMap, switching: bool) {
 
 impl Progress {
     /// Accounts for a body that was not answered; what the agent broke off is not upstream's fault.
-    fn blame(&self, refusal: Refusal, account: &mut Account) -> Refusal {
+    pub(super) fn blame(&self, refusal: Refusal, account: &mut Account) -> Refusal {
         self.note(account);
         if refusal.reason == Reason::UpstreamUnreachable && self.broken.load(Ordering::Relaxed) {
             return Refusal::new(Reason::AmbiguousRequest, "the request body broke off before its end");
