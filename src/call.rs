@@ -14,6 +14,7 @@ mod head;
 mod host;
 mod id;
 mod intent;
+mod labels;
 mod lease;
 mod path;
 mod redirects;
@@ -27,13 +28,14 @@ pub use caller::{Caller, How, Listener};
 pub use decision::{Decision, LimitRule, Verdict, Window};
 pub use head::{Destination, Head, Scheme};
 pub use host::{Host, HostError};
-pub use id::{DecisionId, TaskId};
+pub use id::{DecisionId, TaskId, TraceId};
 pub use intent::{Effect, ErrorForm, Intent, Label, Operation, Param, Params, Provider, UNKNOWN_HOST};
+pub use labels::Labels;
 pub use lease::{Inject, Lease, is_credential_field};
 pub use path::{Path, PathError};
 pub use redirects::Redirects;
 pub use state::{Accepted, Armed, Entering, Identified, Permitted, Understood};
-pub use task::{AgentRef, Labels, Link, LinkKind, Mode, Principal, Task};
+pub use task::{AgentRef, Ends, Link, LinkKind, Mode, Principal, Task};
 
 pub use crate::{
     decide::{Entry, Permit},
