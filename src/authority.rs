@@ -4,6 +4,7 @@
 //! outlasts reloads. Nothing here reads a clock on its own but the sweeper: callers say when it is.
 
 mod ambient;
+mod arrivals;
 mod ending;
 mod handle;
 mod limits;
@@ -13,7 +14,9 @@ mod registry;
 mod shards;
 mod start;
 mod tasks;
+pub mod token;
 
+pub use arrivals::Entered;
 pub use handle::Handle;
 pub use limits::Reservation;
 pub use nearest::{Lack, Nearest};

@@ -194,7 +194,7 @@ impl Wider {
 }
 
 /// Whether everything that pattern `inner` means, `outer` means too.
-fn covers(outer: &str, inner: &str) -> bool {
+pub(super) fn covers(outer: &str, inner: &str) -> bool {
     match outer.strip_suffix('*') {
         Some(prefix) => inner.trim_end_matches('*').starts_with(prefix),
         None => outer == inner,
@@ -202,7 +202,7 @@ fn covers(outer: &str, inner: &str) -> bool {
 }
 
 /// Whether every value that `inner` means, `outer` means too.
-fn value_covers(outer: &Value, inner: &Value) -> bool {
+pub(super) fn value_covers(outer: &Value, inner: &Value) -> bool {
     match (outer, inner) {
         (Value::String(o), Value::String(i)) => covers(o, i),
         _ => value_means(outer, inner),

@@ -22,6 +22,7 @@ use crate::{
 use super::{
     End, TaskEvents,
     ambient::Ambient,
+    arrivals::Arrivals,
     handle::Digest,
     limits::{self, Counters, Reservation},
     shards::Shards,
@@ -34,6 +35,7 @@ pub struct Tasks {
     /// How long streams of an ambient task may go on after its successor began.
     pub(super) drain: Duration,
     pub(super) ambient: Ambient,
+    pub(super) arrivals: Arrivals,
     pub(super) next: AtomicU64,
     pub(super) active: AtomicUsize,
     pub(super) by_digest: Shards<Digest, Arc<Live>>,
@@ -77,6 +79,7 @@ impl Tasks {
             events,
             drain,
             ambient: Ambient::default(),
+            arrivals: Arrivals::default(),
             next: AtomicU64::new(1),
             active: AtomicUsize::new(0),
             by_digest: Shards::new(),
