@@ -8,20 +8,26 @@ mod against;
 mod credentials;
 mod cross;
 mod files;
+mod identities;
 mod inbound;
 mod inline;
+mod issuers;
 mod load;
 mod locate;
 mod node;
 mod read;
 mod registry;
 mod sections;
+mod spiffe;
 mod types;
 mod units;
 mod watch;
 
 pub use against::OperationFacts;
+pub use identities::{IdentityRule, IdentitySpec};
 pub use inbound::{AgentProtocol, Delegation, DelegationKey, DelegationTrust, Inbound, InboundRule, PeerSpec, Requires, Whose};
+pub use issuers::{Endpoint, IssuerSpec, IssuerTimes, KeysFrom, PrincipalSpec, ProvenBy};
+pub use spiffe::{BundleSpec, ListenCertificate, ListenTls, SpiffeSpec, WorkloadApi};
 pub use types::{
     AgentSpec, Ambient, Audit, Ca, CatalogSource, Cidr, Config, CredentialKind, CredentialSpec, Durability, GrantSpec, HostPattern,
     InjectSpec, LimitSpec, Limits, Listen, ModeSpec, OnDrift, Place, Policies, RegistrySpec, Roots, SecretSource, Sink, Status, Timeouts,

@@ -30,7 +30,7 @@ fn registry() -> Registry {
         id: "triage-bot".into(),
         owner: "support@acme.example".into(),
         spiffe_id: None,
-        service_accounts: vec![],
+        identities: vec![],
         status: Status::Active,
         expires: None,
         workflows: vec!["triage-issues".into()],

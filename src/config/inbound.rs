@@ -5,10 +5,11 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use crate::{
     call::Host,
     config::{
-        Place,
+        ListenTls, Place,
+        issuers::existing,
         node::Kind,
         read::{Fields, Ref, Value, shown},
-        units,
+        spiffe, units,
     },
 };
 
@@ -31,6 +32,8 @@ pub struct Inbound {
     pub protocol: AgentProtocol,
     /// Only sockets of these owners join a request's task by its trace; empty: any from loopback.
     pub uid: Vec<u32>,
+    /// Callers then come by TLS, and may prove an SVID in it.
+    pub tls: Option<ListenTls>,
     pub place: Place,
 }
 
@@ -112,9 +115,9 @@ pub(super) struct RawInbound {
     pub(super) spec: Inbound,
 }
 
-const INBOUND: [&str; 10] = ["address", "to", "agent", "workflow", "rules", "requires", "delegation", "token", "protocol", "uid"];
+const INBOUND: [&str; 11] = ["address", "to", "agent", "workflow", "rules", "requires", "delegation", "token", "protocol", "uid", "tls"];
 
-pub(super) fn inbound(value: &Value<'_>) -> Option<RawInbound> {
+pub(super) fn inbound(value: &Value<'_>, files: &mut Vec<PathBuf>) -> Option<RawInbound> {
     let fields = value.fields(&INBOUND)?;
     let address = fields.required("address", "say where calls to the agent arrive, such as 0.0.0.0:15006");
     let address = address.and_then(|v| v.parse(units::socket));
@@ -130,6 +133,17 @@ pub(super) fn inbound(value: &Value<'_>) -> Option<RawInbound> {
     let protocols = [("http/1.1", AgentProtocol::Http1), ("h2c", AgentProtocol::H2c)];
     let protocol = fields.optional("protocol").map_or(Some(AgentProtocol::default()), |v| v.one_of(&protocols));
     let uid = fields.optional("uid").map_or_else(Vec::new, uids);
+    let tls = match fields.optional("tls") {
+        None => None,
+        Some(v) => Some(spiffe::tls(v, files)?),
+    };
+    if requires == Some(Requires::Mtls)
+        && tls.is_none()
+        && let Some(value) = fields.optional("requires")
+    {
+        value
+            .wrong("an SVID is proven in a TLS handshake, and the listener has no `tls`", "add `tls: {svid: true}`, or `cert:` and `key:`");
+    }
     let (agent, workflow) = (agent?, workflow?);
     let spec = Inbound {
         address: address?,
@@ -142,6 +156,7 @@ pub(super) fn inbound(value: &Value<'_>) -> Option<RawInbound> {
         keep_token: keep_token?,
         protocol: protocol?,
         uid,
+        tls,
         place: value.spot().place(),
     };
     let workflows = std::iter::once(workflow).chain(rules.into_iter().map(|(_, workflow)| workflow)).collect();
@@ -223,16 +238,6 @@ fn whose(value: &Value<'_>, files: &mut Vec<PathBuf>) -> Option<DelegationTrust>
         }
     };
     Some(DelegationTrust { whose, file: existing(file?, files)?, place })
-}
-
-fn existing(value: &Value<'_>, files: &mut Vec<PathBuf>) -> Option<PathBuf> {
-    let path = value.path()?;
-    if !path.is_file() {
-        value.wrong(format!("no file {}", path.display()), "paths are relative to the file they stand in");
-        return None;
-    }
-    files.push(path.clone());
-    Some(path)
 }
 
 /// `address` of an agent: `HOST[:PORT]`, one or a list.

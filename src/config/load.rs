@@ -13,10 +13,12 @@ use crate::{
         credentials::{RawCredential, credentials},
         cross, files,
         inbound::{self, RawInbound},
+        issuers,
         node::{Kind, Node},
-        read::{Fields, Source, Value, bounded},
+        read::{Fields, Ref, Source, Value, bounded},
         registry::{MODE, RawAgent, RawRegistry},
         sections::{self, RawAmbient},
+        spiffe,
     },
     problem::{Problem, Problems},
 };
@@ -44,12 +46,16 @@ impl Config {
         let workflows = loader.registry.workflows.iter().map(|w| w.id.clone());
         problems.extend(cross::twice("agent", agents));
         problems.extend(cross::twice("workflow", workflows));
-        problems.extend(cross::twice("identity", loader.registry.agents.iter().flat_map(|a| a.identities.iter().cloned())));
+        problems.extend(cross::twice("identity", loader.registry.agents.iter().flat_map(|a| a.identities.iter().map(|i| i.name.clone()))));
+        problems.extend(cross::twice("issuer", loader.issuers.iter().cloned()));
         problems.extend(cross::twice("credential", loader.credentials.iter().map(|c| c.name.clone())));
         if whole {
             // a name may be defined in the file that could not be read
             problems.extend(cross::check(&loader.registry, &loader.credentials, loader.ambient.as_ref()));
             problems.extend(cross::inbound(&loader.registry, loader.inbound.as_ref(), loader.ambient.as_ref()));
+            let issuers = config.as_ref().map_or(&[][..], |c| &c.issuers);
+            problems.extend(cross::identities(&loader.registry, &loader.issuers, issuers));
+            problems.extend(config.as_ref().and_then(cross::own_svid));
         }
         match config {
             Some(config) if problems.is_empty() => Ok(config.with(loader.registry, loader.credentials, loader.ambient, loader.files)),
@@ -62,13 +68,15 @@ impl Config {
     pub fn observe() -> Self {
         Self {
             file: None,
-            listen: Listen { forward: Some(([127, 0, 0, 1], 0).into()), inbound: None, admin: None, control: None },
+            listen: Listen { forward: Some(([127, 0, 0, 1], 0).into()), inbound: None, forward_tls: None, admin: None, control: None },
             tls: Tls { ca: Ca::Ephemeral, publish: None, upstream_roots: vec![Roots::System], tunnel: Vec::new() },
             registry: RegistrySpec::default(),
             catalog: vec![CatalogSource::Builtin],
             policies: Policies { builtin: true, paths: Vec::new() },
             credentials: Vec::new(),
             ambient: None,
+            issuers: Vec::new(),
+            spiffe: None,
             mode: Mode::Observe,
             upstream: Upstream { allow_addresses: Vec::new(), resolve: Vec::new(), proxy: UpstreamProxy::None },
             peers: Vec::new(),
@@ -105,13 +113,15 @@ struct Loader {
     credentials: Vec<RawCredential>,
     ambient: Option<RawAmbient>,
     inbound: Option<RawInbound>,
+    /// The names of the issuers.
+    issuers: Vec<Ref>,
     files: Vec<PathBuf>,
     problems: Vec<Problem>,
     /// Files, or lists of them, that could not be read.
     unread: usize,
 }
 
-const MAIN: [&str; 17] = [
+const MAIN: [&str; 19] = [
     "version",
     "listen",
     "tls",
@@ -123,6 +133,8 @@ const MAIN: [&str; 17] = [
     "credentials",
     "tasks",
     "delegation",
+    "issuers",
+    "spiffe",
     "mode",
     "upstream",
     "state",
@@ -161,11 +173,15 @@ impl Loader {
     /// The sections that need no other file to be read; the registry and credentials are filled in at the end.
     fn sections(&mut self, fields: &Fields<'_>, base: &Path, name: &Path) -> Config {
         let files = &mut self.files;
+        let (issuers, names) = issuers::issuers(fields.optional("issuers"), files);
+        self.issuers = names;
         sections::state(fields.optional("state"));
         Config {
             file: Some(name.to_path_buf()),
-            listen: sections::listen(fields.optional("listen"), &mut self.inbound),
+            listen: sections::listen(fields.optional("listen"), &mut self.inbound, files),
             delegation: inbound::delegation(fields.optional("delegation"), files),
+            issuers,
+            spiffe: spiffe::spiffe(fields.optional("spiffe"), files),
             tls: sections::tls(fields.optional("tls"), files),
             catalog: sections::catalog(fields.optional("catalog"), files),
             policies: sections::policies(fields.optional("policies"), files),

@@ -16,7 +16,7 @@ use crate::{
         inline,
         node::Kind,
         read::{Fields, Ref, Value, shown, suggestion},
-        units,
+        spiffe, units,
     },
     secret::Secret,
 };
@@ -29,15 +29,18 @@ fn or<'a, T>(fields: &Fields<'a>, key: &str, default: T, read: impl FnOnce(&Valu
 /// Where calls are taken when the file does not say.
 const FORWARD: &str = "127.0.0.1:8080";
 
-pub(super) fn listen(value: Option<&Value<'_>>, raw: &mut Option<RawInbound>) -> Listen {
-    let default = Listen { forward: FORWARD.parse().ok(), inbound: None, admin: None, control: None };
+pub(super) fn listen(value: Option<&Value<'_>>, raw: &mut Option<RawInbound>, files: &mut Vec<PathBuf>) -> Listen {
+    let default = Listen { forward: FORWARD.parse().ok(), inbound: None, forward_tls: None, admin: None, control: None };
     let Some(fields) = value.and_then(|v| v.fields(&["forward", "transparent", "inbound", "admin", "control"])) else { return default };
     if let Some(later) = fields.optional("transparent") {
         later.not_yet("the transparent listener");
     }
-    *raw = fields.optional("inbound").and_then(inbound::inbound);
+    *raw = fields.optional("inbound").and_then(|v| inbound::inbound(v, files));
+    let forward = fields.optional("forward").and_then(|v| spiffe::listen_tls(v, files));
+    let (forward, forward_tls) = forward.map_or((default.forward, None), |(address, tls)| (Some(address), tls));
     Listen {
-        forward: or(&fields, "forward", default.forward, |v| v.parse(units::socket).map(Some)),
+        forward,
+        forward_tls,
         inbound: raw.as_ref().map(|r| r.spec.clone()),
         admin: or(&fields, "admin", None, |v| v.parse(units::socket).map(Some)),
         control: or(&fields, "control", None, |v| control(v).map(Some)),

@@ -8,6 +8,7 @@ use crate::{
 };
 
 use super::{Delegation, Inbound, PeerSpec};
+use super::{IdentityRule, IssuerSpec, ListenTls, SpiffeSpec};
 
 /// A checked configuration: what is here can be built, or says at build time which file is at fault.
 #[derive(Debug, Clone)]
@@ -21,6 +22,10 @@ pub struct Config {
     pub policies: Policies,
     pub credentials: Vec<CredentialSpec>,
     pub ambient: Option<Ambient>,
+    /// Whose tokens prove who calls.
+    pub issuers: Vec<IssuerSpec>,
+    /// Whose SVIDs prove who calls.
+    pub spiffe: Option<SpiffeSpec>,
     pub mode: Mode,
     pub upstream: Upstream,
     /// Where registered agents are called by others.
@@ -39,6 +44,8 @@ pub struct Listen {
     pub forward: Option<SocketAddr>,
     /// In front of the agent.
     pub inbound: Option<Inbound>,
+    /// Makes it an HTTPS proxy.
+    pub forward_tls: Option<ListenTls>,
     pub admin: Option<SocketAddr>,
     /// The control socket's path.
     pub control: Option<PathBuf>,
@@ -108,7 +115,7 @@ pub struct AgentSpec {
     pub id: Arc<str>,
     pub owner: Arc<str>,
     pub spiffe_id: Option<Arc<str>>,
-    pub service_accounts: Vec<Box<str>>,
+    pub identities: Vec<IdentityRule>,
     pub status: Status,
     pub expires: Option<OffsetDateTime>,
     pub workflows: Vec<Arc<str>>,
