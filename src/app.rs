@@ -14,14 +14,14 @@ use crate::{
         control::{Control, ControlSocket},
     },
     audit::Audit,
-    authority::{Registry, Tasks},
+    authority::{Registry, Tasks, token::Delegations},
     call::{Effect, Listener},
     clock::SystemClock,
-    config::{Ca, Config, OperationFacts, RegistrySpec},
+    config::{Ca, Config, Inbound, OperationFacts, RegistrySpec},
     credential::Broker,
     decide::{self, Decider},
-    enforce::{House, Parts, Rules},
-    forward::Forward,
+    enforce::{Entrance, House, Parts, Rules},
+    forward::{Forward, Inward},
     intent::Catalog,
     listen::{Drain, Limits, Server},
     metrics::Metrics,
@@ -36,6 +36,7 @@ pub use reload::Reloader;
 pub struct App {
     house: House,
     forward: Option<Server>,
+    inbound: Option<Server>,
     admin: Option<TcpListener>,
     control: Option<ControlSocket>,
     readiness: Readiness,
@@ -62,7 +63,17 @@ pub fn load(config: &Config) -> Result<(Rules, Vec<Problem>), Problems> {
     let (Some(roots), Some((catalog, registry, decider, broker, warnings))) = (roots, rest) else { return Err(Problems(problems)) };
     let tls = UpstreamTls::new(roots).map_err(|e| Problem::new(format!("TLS to upstream: {e}")))?;
     let forward = Forward::new(&config.upstream, &config.timeouts, tls);
-    Ok((Rules { config: config.clone(), registry: Arc::new(registry), catalog, decider, broker: Arc::new(broker), forward }, warnings))
+    let delegations = Arc::new(Delegations::load(config)?);
+    let entrance = config.listen.inbound.as_ref().map(|inbound| entrance(inbound, config, &delegations)).transpose()?;
+    let delegations = delegations.issues().then_some(delegations);
+    let (registry, broker) = (Arc::new(registry), Arc::new(broker));
+    Ok((Rules { config: config.clone(), registry, catalog, decider, broker, forward, entrance, delegations }, warnings))
+}
+
+fn entrance(inbound: &Inbound, config: &Config, delegations: &Arc<Delegations>) -> Result<Entrance, Problem> {
+    let inward = Inward::new(inbound.to, inbound.protocol, &config.timeouts);
+    let inward = inward.map_err(|e| Problem::new(e.detail.to_string()).at(&inbound.place.file, Some(inbound.place.line)))?;
+    Ok(Entrance { config: inbound.clone(), inward, delegations: delegations.clone() })
 }
 
 type Rest = (Catalog, Registry, Decider, Broker, Vec<Problem>);
@@ -202,6 +213,10 @@ impl App {
             .forward
             .map(|a| Server::bind(Listener::Forward, a, limits.clone()).map_err(|e| cannot_bind("listen.forward", &a.to_string(), &e)))
             .transpose()?;
+        let inbound = config.listen.inbound.as_ref().map(|i| i.address);
+        let inbound = inbound
+            .map(|a| Server::bind(Listener::Inbound, a, limits).map_err(|e| cannot_bind("listen.inbound", &a.to_string(), &e)))
+            .transpose()?;
         let admin = config.listen.admin.map(|a| bind(a).map_err(|e| cannot_bind("listen.admin", &a.to_string(), &e))).transpose()?;
         let control = config
             .listen
@@ -209,7 +224,7 @@ impl App {
             .as_ref()
             .map(|p| ControlSocket::bind(p).map_err(|e| cannot_bind("listen.control", &p.display().to_string(), &e)));
         let control = control.transpose()?;
-        Ok(Self { house, forward, admin, control, readiness, starting, drain, deadline: config.timeouts.drain })
+        Ok(Self { house, forward, inbound, admin, control, readiness, starting, drain, deadline: config.timeouts.drain })
     }
 
     #[must_use]
@@ -228,6 +243,12 @@ impl App {
         self.forward.as_ref().and_then(|s| s.address().ok())
     }
 
+    /// The inbound listener's address, when it has one.
+    #[must_use]
+    pub fn inbound_address(&self) -> Option<SocketAddr> {
+        self.inbound.as_ref().and_then(|s| s.address().ok())
+    }
+
     /// The admin listener's address, when it has one.
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
@@ -236,7 +257,7 @@ impl App {
 
     /// Serves until `stop` resolves, then drains up to its deadline and closes the audit.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { house, forward, admin, control, readiness, starting, drain, deadline } = self;
+        let Self { house, forward, inbound, admin, control, readiness, starting, drain, deadline } = self;
         let proxy = forward.as_ref().and_then(|s| s.address().ok());
         let over = CancellationToken::new();
         let (tasks, ends) = (house.tasks().clone(), over.clone());
@@ -256,7 +277,7 @@ impl App {
             };
             tokio::spawn(admin::control::serve(socket, control, over.clone()));
         }
-        if let Some(server) = forward {
+        for server in [forward, inbound].into_iter().flatten() {
             tokio::spawn(server.run(house.clone(), drain.clone()));
         }
         tokio::spawn(watch_audit(house.audit().clone(), readiness.clone(), over.clone()));

@@ -7,6 +7,7 @@
 mod claim;
 mod owner;
 mod seen;
+mod trace;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -19,7 +20,7 @@ use crate::{
     authority::{Found, Registry, Tasks},
     call::{Caller, Head, How, Listener, Task},
     clock::Moment,
-    config::Ambient,
+    config::{Ambient, Inbound},
     refusal::{Reason, Refusal},
 };
 
@@ -40,6 +41,8 @@ pub struct Arrival<'a> {
     pub peer_uid: Option<u32>,
     /// What this connection presented before; None to look everything up.
     pub seen: Option<&'a Seen>,
+    /// Whose requests the calls out may belong to, by their trace.
+    pub behind: Option<&'a Inbound>,
 }
 
 /// Why a call is not served.
@@ -83,12 +86,16 @@ pub fn identify(
         found = Some(agreeing(found, Seen::in_remit_task(arrival.seen, value, now.instant, look)?)?);
     }
     let caller = |how, task| Caller { how, listener: arrival.listener, task, drift: no_drift() };
+    let (how, found) = match found {
+        Some(found) => (How::Handle, Some(found)),
+        None => (How::Trace, trace::found(arrival, head, tasks, now)?),
+    };
     let Some(Found { task, over }) = found else {
         return Ok(caller(How::Ambient, of_ambient(arrival, tasks, registry, ambient, now)?));
     };
     match check(&task, over, registry, now) {
-        Ok(()) => Ok(caller(How::Handle, task)),
-        Err(refusal) => Err(Unserved { refusal, caller: Some(Box::new(caller(How::Handle, task))) }),
+        Ok(()) => Ok(caller(how, task)),
+        Err(refusal) => Err(Unserved { refusal, caller: Some(Box::new(caller(how, task))) }),
     }
 }
 
@@ -100,6 +107,7 @@ pub fn identify(
 pub fn admit(arrival: &Arrival<'_>, tasks: &Tasks, ambient: Option<&Ambient>, now: Moment) -> Result<(), Refusal> {
     match arrival.proxy_authorization {
         Some(value) => claim::in_proxy_authorization(value, tasks, now).map(drop),
+        None if trace::may_join(arrival).is_some() => Ok(()),
         None => serving(arrival, ambient).map(drop),
     }
 }
@@ -173,7 +181,7 @@ fn serving<'a>(arrival: &Arrival<'_>, ambient: Option<&'a Ambient>) -> Result<&'
 }
 
 /// No drift is known; a thread's own, so that calls do not meet in one reference count.
-fn no_drift() -> Arc<[Box<str>]> {
+pub(crate) fn no_drift() -> Arc<[Box<str>]> {
     thread_local! {
         static NONE: Arc<[Box<str>]> = Arc::from(Vec::new());
     }

@@ -73,8 +73,11 @@ held := [hold |
 	grants := object.get(link, "grants", [])
 	narrow := narrow_of(grants)
 	narrow_holds(grants, narrow)
-	hold := {"agent": link.id, "workflow": link.workflow, "grant": grant, "narrow": narrow}
+	hold := {"agent": link.id, "workflow": workflow_of(link), "grant": grant, "narrow": narrow}
 ]
+
+# A link that a delegation token gave says by value what it may do, and names no workflow of ours.
+workflow_of(link) := object.get(link, "workflow", "")
 
 # The first grant of the link's workflow, in file order, that matches and needs no approval; else
 # the first that matches.
@@ -86,6 +89,11 @@ grant_of(link) := grant if {
 		[n | some n in matching; not workflow.grants[n].approval],
 		[n | some n in matching],
 	)[0]]
+}
+
+grant_of(link) := {} if {
+	not link.workflow
+	count(object.get(link, "grants", [])) > 0
 }
 
 bound(link) if link.workflow in data.remit.agents[link.id].workflows
@@ -182,7 +190,7 @@ refused := [why |
 has_hold(link) if {
 	some hold in held
 	hold.agent == link.id
-	hold.workflow == link.workflow
+	hold.workflow == workflow_of(link)
 }
 
 explained(link) := array.concat(

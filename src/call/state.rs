@@ -2,6 +2,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::authority::token::Handed;
+
 use super::{Account, Body, Caller, Decision, DecisionId, Destination, Entry, Head, Intent, Lease, Permit, Provider};
 
 /// A request read from the wire, with one reading, and an account that will be closed.
@@ -54,6 +56,8 @@ pub struct Permitted {
 pub struct Armed {
     permitted: Permitted,
     lease: Option<Lease>,
+    /// What the agent that is called is handed.
+    handed: Option<Box<Handed>>,
 }
 
 /// A request on its way in, to the agent behind Remit. The only thing that goes there.
@@ -218,7 +222,7 @@ impl Permitted {
 
     #[must_use]
     pub fn armed(self, lease: Option<Lease>) -> Armed {
-        Armed { permitted: self, lease }
+        Armed { permitted: self, lease, handed: None }
     }
 }
 
@@ -231,6 +235,17 @@ impl Armed {
     #[must_use]
     pub fn lease(&self) -> Option<&Lease> {
         self.lease.as_ref()
+    }
+
+    #[must_use]
+    pub fn handed(&self) -> Option<&Handed> {
+        self.handed.as_deref()
+    }
+
+    /// Hands the agent that is called a part of this task.
+    #[must_use]
+    pub fn handing(self, handed: Handed) -> Self {
+        Self { handed: Some(Box::new(handed)), ..self }
     }
 
     #[must_use]

@@ -3,9 +3,14 @@ use std::{fmt, sync::Arc};
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
+use super::Entrance;
+
 use crate::{
     audit::Audit,
-    authority::{Registry, Tasks},
+    authority::{
+        Registry, Tasks,
+        token::{Delegations, Used},
+    },
     call::{Account, DecisionId, Recorder},
     clock::{self, Moment},
     config::Config,
@@ -27,6 +32,10 @@ pub struct Rules {
     pub decider: Decider,
     pub broker: Arc<Broker>,
     pub forward: Forward,
+    /// The way to the agent, where one stands behind Remit.
+    pub entrance: Option<Entrance>,
+    /// What is handed to peers; None where nothing is.
+    pub delegations: Option<Arc<Delegations>>,
 }
 
 /// What lives as long as the process.
@@ -56,6 +65,8 @@ struct Inner {
     drain: Drain,
     /// KiB of bodies that may be read whole at one time, over all calls.
     bodies: Arc<Semaphore>,
+    /// Delegation tokens that were used.
+    used: Used,
 }
 
 impl House {
@@ -73,6 +84,7 @@ impl House {
             terminator,
             drain,
             bodies: Arc::new(Semaphore::new(kib)),
+            used: Used::default(),
         }))
     }
 
@@ -125,6 +137,10 @@ impl House {
     /// The account of a call that begins now.
     pub(super) fn account(&self, now: Moment) -> Account {
         Account::open(DecisionId::new(clock::unix_ms_of(now)), now.instant, self.recorder())
+    }
+
+    pub(super) fn used_tokens(&self) -> &Used {
+        &self.0.used
     }
 
     pub(super) fn bodies(&self) -> &Arc<Semaphore> {

@@ -102,6 +102,11 @@ impl Brief {
         }
     }
 
+    /// For a request that goes to the agent, and so to no provider.
+    pub(super) fn of_caller(caller: &Caller) -> Self {
+        Self { caller: Some(caller.clone()), ..Self::default() }
+    }
+
     /// The id of the provider that was asked, for the metrics.
     pub(super) fn provider(&self) -> Option<&Arc<str>> {
         self.operations.first().map(|o| &o.provider.id)
@@ -267,6 +272,7 @@ impl House {
             lease: at.lease(),
             scope: None,
             own_login: false,
+            passed: None,
         };
         if let Err(error) = self.audit().decision(&record, Durability::Buffered).await {
             // The call is refused all the same, and its outcome waits for the log.

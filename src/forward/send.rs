@@ -10,6 +10,7 @@ use http::{HeaderMap, Request, Response, Version, header};
 use hyper::{body::Incoming, client::conn::TrySendError};
 
 use crate::{
+    authority::token,
     call::{Account, Armed, Body, Lease, Permit},
     refusal::{Reason, Refusal},
     tls::Offer,
@@ -45,6 +46,7 @@ impl Forward {
     /// `prepare` sees the fields of a request that carries an injected credential; `leaving` is told
     /// before the first byte may reach upstream.
     pub async fn send(&self, armed: Armed, prepare: fn(&mut HeaderMap), leaving: impl Fn() + Send + Sync) -> Sent {
+        let handed = armed.handed().map(|h| h.value.clone());
         let (mut head, body, permit, lease, mut account) = armed.into_parts();
         note_body(&mut account, &body);
         let task = permit.task().clone();
@@ -54,7 +56,11 @@ impl Forward {
         let offer = if head.version == Version::HTTP_2 { Offer::Both } else { Offer::H1 };
         let upgrade = head.upgrade.take();
         let ready = self.0.pool.site(&head.to).and_then(|site| {
-            let request = Box::new(canonical(head, body, &permit, lease.as_ref(), prepare)?);
+            let mut request = Box::new(canonical(head, body, &permit, lease.as_ref(), prepare)?);
+            if let Some(handed) = handed {
+                // Whatever the agent sent of that name is out already.
+                request.headers_mut().insert(token::FIELD, handed);
+            }
             Ok((site, request))
         });
         let answered = match ready {

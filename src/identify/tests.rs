@@ -68,6 +68,7 @@ impl<'a> Call<'a> {
             proxy_authorization: connect,
             peer_uid: self.uid,
             seen: self.seen.as_ref(),
+            behind: None,
         }
     }
 }
