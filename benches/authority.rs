@@ -96,6 +96,7 @@ impl World {
             listener: Listener::Forward,
             peer: "127.0.0.1:5000".parse().unwrap(),
             proxy_authorization: value,
+            proven: None,
             peer_uid: None,
             seen: None,
             behind: None,

@@ -22,6 +22,7 @@ use crate::{
     decide::{self, Decider},
     enforce::{Entrance, House, Parts, Rules},
     forward::{Forward, Inward},
+    identify::Callers,
     intent::Catalog,
     listen::{Drain, Limits, Server},
     metrics::Metrics,
@@ -50,6 +51,14 @@ pub struct App {
 /// # Errors
 /// Everything that is wrong, each with its place.
 pub fn load(config: &Config) -> Result<(Rules, Vec<Problem>), Problems> {
+    load_after(config, None)
+}
+
+/// As [`load`], going on with what the rules before have learnt: keys that were fetched.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_after(config: &Config, before: Option<&Rules>) -> Result<(Rules, Vec<Problem>), Problems> {
     let roots = std::thread::scope(|scope| {
         // Reading the system's roots is the slowest part of a start; the rest goes on beside it.
         let roots = scope.spawn(|| load_roots(&config.tls.upstream_roots));
@@ -61,13 +70,17 @@ pub fn load(config: &Config) -> Result<(Rules, Vec<Problem>), Problems> {
     let roots = roots.map_err(|p| problems.push(p)).ok();
     let rest = rest.map_err(|p| problems.extend(p.0)).ok();
     let (Some(roots), Some((catalog, registry, decider, broker, warnings))) = (roots, rest) else { return Err(Problems(problems)) };
+    let callers = match config.issuers.is_empty() && config.spiffe.is_none() {
+        true => None,
+        false => Some(Arc::new(Callers::new(config, &roots, before.and_then(|b| b.callers.as_deref()))?)),
+    };
     let tls = UpstreamTls::new(roots).map_err(|e| Problem::new(format!("TLS to upstream: {e}")))?;
     let forward = Forward::new(&config.upstream, &config.timeouts, tls);
     let delegations = Arc::new(Delegations::load(config)?);
     let entrance = config.listen.inbound.as_ref().map(|inbound| entrance(inbound, config, &delegations)).transpose()?;
     let delegations = delegations.issues().then_some(delegations);
     let (registry, broker) = (Arc::new(registry), Arc::new(broker));
-    Ok((Rules { config: config.clone(), registry, catalog, decider, broker, forward, entrance, delegations }, warnings))
+    Ok((Rules { config: config.clone(), registry, callers, catalog, decider, broker, forward, entrance, delegations }, warnings))
 }
 
 fn entrance(inbound: &Inbound, config: &Config, delegations: &Arc<Delegations>) -> Result<Entrance, Problem> {
@@ -262,7 +275,7 @@ impl App {
         let over = CancellationToken::new();
         let (tasks, ends) = (house.tasks().clone(), over.clone());
         tokio::spawn(async move { tasks.sweep_until(ends).await });
-        house.rules().broker.watch(|problem| tracing::error!("{problem}"));
+        house.rules().begin();
         if let Some(listener) = admin {
             let admin = Admin { metrics: house.metrics().clone(), readiness: readiness.clone(), refresh: refresh(&house) };
             tokio::spawn(admin::serve(listener, admin, over.clone()));

@@ -10,6 +10,7 @@ mod handle;
 mod limits;
 mod narrow;
 mod nearest;
+mod proven;
 mod registry;
 mod shards;
 mod start;

@@ -17,6 +17,7 @@ mod intent;
 mod labels;
 mod lease;
 mod path;
+mod proof;
 mod redirects;
 mod state;
 mod task;
@@ -33,6 +34,7 @@ pub use intent::{Effect, ErrorForm, Intent, Label, Operation, Param, Params, Pro
 pub use labels::Labels;
 pub use lease::{Inject, Lease, is_credential_field};
 pub use path::{Path, PathError};
+pub use proof::{Identity, Origin, Proof};
 pub use redirects::Redirects;
 pub use state::{Accepted, Armed, Entering, Identified, Permitted, Understood};
 pub use task::{AgentRef, Ends, Link, LinkKind, Mode, Principal, Task};

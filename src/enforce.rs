@@ -8,6 +8,7 @@ mod accept;
 mod answer;
 mod house;
 mod inbound;
+mod prove;
 mod read;
 mod step;
 mod tunnel;

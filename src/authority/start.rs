@@ -153,6 +153,7 @@ impl Tasks {
             ends: Ends::after(now, capped.fold(lifetime, Duration::min)),
             labels,
             redirects: Default::default(),
+            origin: Default::default(),
         })
     }
 

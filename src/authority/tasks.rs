@@ -25,6 +25,7 @@ use super::{
     arrivals::Arrivals,
     handle::Digest,
     limits::{self, Counters, Reservation},
+    proven::Proven,
     shards::Shards,
 };
 
@@ -36,6 +37,7 @@ pub struct Tasks {
     pub(super) drain: Duration,
     pub(super) ambient: Ambient,
     pub(super) arrivals: Arrivals,
+    pub(super) proven: Proven,
     pub(super) next: AtomicU64,
     pub(super) active: AtomicUsize,
     pub(super) by_digest: Shards<Digest, Arc<Live>>,
@@ -80,6 +82,7 @@ impl Tasks {
             drain,
             ambient: Ambient::default(),
             arrivals: Arrivals::default(),
+            proven: Proven::default(),
             next: AtomicU64::new(1),
             active: AtomicUsize::new(0),
             by_digest: Shards::new(),

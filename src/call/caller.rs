@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::Task;
+use super::{Proof, Task};
 
 /// The door a call came through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,6 +63,8 @@ pub struct Caller {
     pub how: How,
     pub listener: Listener,
     pub task: Arc<Task>,
+    /// What it proved of who it is, where it did.
+    pub proof: Option<Arc<Proof>>,
     /// What of the agent differs from what was registered.
     pub drift: Arc<[Box<str>]>,
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use super::{Labels, Redirects, TaskId, TraceId};
+use super::{Labels, Origin, Redirects, TaskId, TraceId};
 use crate::clock::Moment;
 
 /// Whether policy refusals are enforced, or only recorded.
@@ -99,6 +99,8 @@ pub struct Task {
     pub labels: Arc<Labels>,
     /// Where its allowed answers sent it.
     pub redirects: Redirects,
+    /// From where its handle is shown.
+    pub origin: Origin,
 }
 
 /// When a task ends, on both clocks: the monotonic one is enforced, the other is for people.

@@ -257,8 +257,17 @@ fn keys_from(value: &Value<'_>, issuer: &Value<'_>, files: &mut Vec<PathBuf>) ->
     }
 }
 
-/// `https://HOST[:PORT][/PATH]`; `http` where nobody is in between.
-pub(super) fn endpoint(text: &str) -> Result<Endpoint, (String, String)> {
+impl Endpoint {
+    /// `https://HOST[:PORT][/PATH]`; `http` where nobody is in between. The error is a message and its help.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to write.
+    pub fn parse(text: &str) -> Result<Self, (String, String)> {
+        endpoint(text)
+    }
+}
+
+fn endpoint(text: &str) -> Result<Endpoint, (String, String)> {
     let wrong =
         |why: &str| (format!("`{}` is no address to fetch keys from: {why}", shown(text)), "write it as https://host/path".to_owned());
     let uri: http::Uri = text.parse().map_err(|_| wrong("it is no URL"))?;

@@ -17,6 +17,7 @@ use crate::{
     credential::Broker,
     decide::Decider,
     forward::Forward,
+    identify::Callers,
     intent::Catalog,
     listen::Drain,
     metrics::Metrics,
@@ -28,6 +29,8 @@ use crate::{
 pub struct Rules {
     pub config: Config,
     pub registry: Arc<Registry>,
+    /// None: nothing is configured by which a caller could prove who it is.
+    pub callers: Option<Arc<Callers>>,
     pub catalog: Catalog,
     pub decider: Decider,
     pub broker: Arc<Broker>,
@@ -36,6 +39,16 @@ pub struct Rules {
     pub entrance: Option<Entrance>,
     /// What is handed to peers; None where nothing is.
     pub delegations: Option<Arc<Delegations>>,
+}
+
+impl Rules {
+    /// Begins what keeps them fresh: secrets that rotate, keys that are fetched. Needs a Tokio runtime.
+    pub fn begin(&self) {
+        self.broker.watch(|problem| tracing::error!("{problem}"));
+        if let Some(callers) = &self.callers {
+            callers.begin();
+        }
+    }
 }
 
 /// What lives as long as the process.

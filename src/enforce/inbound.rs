@@ -122,8 +122,8 @@ impl House {
         let start = entrance.start(accepted.head().path.raw(), &entrant);
         match self.tasks().enter(&rules.registry, start, trace.id, entrant.received.clone(), now) {
             Ok(entered) => {
-                let caller =
-                    Caller { how: How::Inbound, listener: Listener::Inbound, task: entered.task().clone(), drift: identify::no_drift() };
+                let (task, proof) = (entered.task().clone(), entrant.proof.clone());
+                let caller = Caller { how: How::Inbound, listener: Listener::Inbound, task, proof, drift: identify::no_drift() };
                 Ok((accepted.identified(caller), Guest { entrant, trace, entered }))
             }
             Err(refusal) => Err(self.turn(rules, door, At::Accepted(accepted), refusal).await),
@@ -181,7 +181,7 @@ impl House {
         let Guest { entrant, trace, entered } = guest;
         let task = entered.task().clone();
         let brief = Brief::of_caller(entering.identified().caller());
-        let drops_token = entrant.proven_by_token && !entrance.config.keep_token;
+        let drops_token = entrant.came_by_token && !entrance.config.keep_token;
         let began = Instant::now();
         let mut sent = entrance
             .inward

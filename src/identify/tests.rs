@@ -67,6 +67,7 @@ impl<'a> Call<'a> {
             peer: self.peer.parse().unwrap(),
             proxy_authorization: connect,
             peer_uid: self.uid,
+            proven: None,
             seen: self.seen.as_ref(),
             behind: None,
         }

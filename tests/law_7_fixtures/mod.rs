@@ -178,6 +178,7 @@ pub fn task_of(links: Vec<Link>) -> Task {
         ended: Default::default(),
         labels: Default::default(),
         redirects: Default::default(),
+        origin: Default::default(),
     }
 }
 

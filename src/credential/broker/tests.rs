@@ -76,6 +76,7 @@ fn task() -> Task {
         ended: CancellationToken::new(),
         labels: Default::default(),
         redirects: Default::default(),
+        origin: Default::default(),
     }
 }
 

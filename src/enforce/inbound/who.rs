@@ -7,10 +7,11 @@ use http::{HeaderMap, HeaderValue, header};
 
 use crate::{
     authority::token::{self, Received},
-    call::{Head, Principal},
+    call::{Head, Identity, Principal, Proof},
     clock::Moment,
     config::Requires,
     enforce::{House, Rules},
+    identify,
     listen::Door,
     refusal::{Reason, Refusal},
 };
@@ -21,8 +22,10 @@ use super::Entrance;
 pub(super) struct Entrant {
     pub(super) principal: Principal,
     pub(super) received: Option<Arc<Received>>,
+    /// What was proven of who calls.
+    pub(super) proof: Option<Arc<Proof>>,
     /// The caller's token was looked at, and is not the agent's.
-    pub(super) proven_by_token: bool,
+    pub(super) came_by_token: bool,
 }
 
 impl House {
@@ -45,15 +48,20 @@ impl House {
                 "the agent is called with a delegation token only, and the request has none",
             ));
         }
-        let proven_by_token = entrance.config.requires == Requires::Token;
+        let came_by_token = entrance.config.requires == Requires::Token;
+        let proof = proven.proof.clone();
         let principal = match (&received, proven) {
             (Some(received), proven) => {
                 proven.may_present(received)?;
                 proven.principal.unwrap_or_else(|| received.principal.clone())
             }
-            (None, proven) => proven.principal.unwrap_or_else(|| nobody(rules, entrance)),
+            (None, proven) => match (proven.principal, proven.proof) {
+                (Some(principal), _) => principal,
+                (None, Some(proof)) => itself(&proof.identity),
+                (None, None) => nobody(rules, entrance),
+            },
         };
-        Ok(Entrant { principal, received: received.map(Arc::new), proven_by_token })
+        Ok(Entrant { principal, received: received.map(Arc::new), proof, came_by_token })
     }
 
     /// The delegation token of a request, believed.
@@ -67,32 +75,57 @@ impl House {
     }
 
     /// Who calls, as the config wants it proven.
-    async fn proven(
-        &self,
-        _rules: &Rules,
-        entrance: &Entrance,
-        _door: &Door,
-        headers: &HeaderMap,
-        _now: Moment,
-    ) -> Result<Proven, Refusal> {
+    async fn proven(&self, rules: &Rules, entrance: &Entrance, door: &Door, headers: &HeaderMap, now: Moment) -> Result<Proven, Refusal> {
         match entrance.config.requires {
             Requires::Network => Ok(Proven::default()),
-            Requires::Token => {
-                let _ = single(headers, &header::AUTHORIZATION)?;
-                Err(Refusal::new(Reason::NoTask, "no issuer is configured whose tokens prove who calls"))
-            }
-            Requires::Mtls => Err(Refusal::new(Reason::NoTask, "the connection proved no SVID")),
+            Requires::Token => by_token(rules, headers, now).await,
+            Requires::Mtls => by_svid(rules, door, now),
         }
     }
+}
+
+/// By the token in `Authorization`.
+async fn by_token(rules: &Rules, headers: &HeaderMap, now: Moment) -> Result<Proven, Refusal> {
+    let Some(callers) = rules.callers.as_ref().filter(|c| c.take_tokens()) else {
+        return Err(Refusal::new(Reason::NoTask, "no issuer is configured whose tokens prove who calls"));
+    };
+    let token = single(headers, &header::AUTHORIZATION)?.and_then(identify::token);
+    let token = token.ok_or_else(|| Refusal::new(Reason::NoTask, "the agent is called with a signed token: `Authorization: Bearer …`"))?;
+    let proof = Box::pin(callers.prove(&token, now)).await?;
+    let principal = proof.principal.clone().unwrap_or_else(|| itself(&proof.identity));
+    Ok(Proven { principal: Some(principal), proof: Some(proof), svid: None })
+}
+
+/// By the certificate of the connection.
+fn by_svid(rules: &Rules, door: &Door, now: Moment) -> Result<Proven, Refusal> {
+    let none = || Refusal::new(Reason::NoTask, "the agent is called over TLS with an X.509-SVID, and the connection proved none");
+    let (callers, proof) = (rules.callers.as_ref().ok_or_else(none)?, door.proof.as_ref().ok_or_else(none)?);
+    let proof = callers.still(proof, now)?.clone();
+    let svid = match &proof.identity {
+        Identity::Spiffe(id) => id.clone(),
+        Identity::Token { .. } | Identity::ServiceAccount { .. } => return Err(none()),
+    };
+    Ok(Proven { principal: None, svid: Some(svid), proof: Some(proof) })
+}
+
+/// A service that acts for nobody but itself.
+fn itself(identity: &Identity) -> Principal {
+    let id = match identity {
+        Identity::Token { subject, .. } => subject,
+        Identity::Spiffe(id) => id,
+        Identity::ServiceAccount { name, .. } => name,
+    };
+    Principal { id: id.clone(), verified: true, claims: serde_json::json!({}) }
 }
 
 /// What was proven of who calls.
 #[derive(Debug, Default)]
 struct Proven {
-    /// For whom, where that was proven too.
+    /// For whom, where a token says so.
     principal: Option<Principal>,
-    /// The SVID of the connection: its SPIFFE ID, and SHA-256 of the certificate.
-    svid: Option<(Arc<str>, [u8; 32])>,
+    /// The SPIFFE ID of the connection.
+    svid: Option<Arc<str>>,
+    proof: Option<Arc<Proof>>,
 }
 
 impl Proven {
@@ -104,12 +137,12 @@ impl Proven {
         {
             return refused("it is for another than the one whose token came with it");
         }
-        match (&self.svid, received.certificate) {
-            (Some((id, _)), _) if *id != received.from => refused("another agent issued it than the one that is connected"),
-            (Some((_, ours)), Some(wanted)) if *ours != wanted => refused("it is bound to another certificate than the connection's"),
-            (Some(_), None) => refused("it is not bound to the connection's certificate (`cnf`)"),
-            (None, Some(_)) => refused("it is bound to a certificate, and the connection has none"),
-            (Some(_), Some(_)) | (None, None) => Ok(()),
+        match (&self.svid, received.certificate, self.proof.as_ref().and_then(|p| p.certificate)) {
+            (Some(id), _, _) if *id != received.from => refused("another agent issued it than the one that is connected"),
+            (Some(_), None, _) => refused("it is not bound to the connection's certificate (`cnf`)"),
+            (Some(_), Some(wanted), ours) if ours != Some(wanted) => refused("it is bound to another certificate than the connection's"),
+            (None, Some(_), _) => refused("it is bound to a certificate, and the connection has none"),
+            (Some(_), Some(_), _) | (None, None, _) => Ok(()),
         }
     }
 }
