@@ -294,6 +294,7 @@ impl House {
             form: brief.provider.as_ref().map_or(ErrorForm::Problem, |p| p.errors),
             intents: brief.operations.iter().map(|o| &*o.id).collect(),
             proxy_auth: brief.no_task_at == Some(Listener::Forward),
+            bearer_auth: brief.no_task_at == Some(Listener::Inbound),
             method: Some(&asked.method),
             version: asked.version,
             host: brief.host.as_ref(),
