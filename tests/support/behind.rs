@@ -121,7 +121,7 @@ async fn answer(state: Arc<State>, mut request: Request<Incoming>) -> Response<B
     let path = request.uri().path().to_owned();
     match path.as_str() {
         "/call" => said(&call(&state, "http://api.example.test/items/1", &passed_on(&headers)).await),
-        "/write" => said(&call(&state, "http://api.example.test/denied", &passed_on(&headers)).await),
+        "/list" => said(&call(&state, "http://api.example.test/items", &passed_on(&headers)).await),
         "/ask" => said(&call(&state, state.peer.get().unwrap(), &passed_on(&headers)).await),
         "/forge" => {
             let fields = format!("{}Remit-Delegation: mine\r\nRemit-Principal: root\r\n", passed_on(&headers));
