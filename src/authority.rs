@@ -5,11 +5,13 @@
 
 mod ambient;
 mod arrivals;
+mod delegate;
 mod ending;
 mod handle;
 mod limits;
 mod narrow;
 mod nearest;
+mod overlap;
 mod proven;
 mod registry;
 mod shards;
@@ -18,6 +20,7 @@ mod tasks;
 pub mod token;
 
 pub use arrivals::Entered;
+pub use delegate::Delegate;
 pub use handle::Handle;
 pub use limits::Reservation;
 pub use nearest::{Lack, Nearest};

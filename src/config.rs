@@ -12,6 +12,7 @@ mod identities;
 mod inbound;
 mod inline;
 mod issuers;
+mod limits;
 mod load;
 mod locate;
 mod node;
@@ -19,6 +20,7 @@ mod read;
 mod registry;
 mod sections;
 mod spiffe;
+mod tasks;
 mod types;
 mod units;
 mod watch;
@@ -30,7 +32,7 @@ pub use issuers::{Endpoint, IssuerSpec, IssuerTimes, KeysFrom, PrincipalSpec, Pr
 pub use spiffe::{BundleSpec, ListenCertificate, ListenTls, SpiffeSpec, WorkloadApi};
 pub use types::{
     AgentSpec, Ambient, Audit, Ca, CatalogSource, Cidr, Config, CredentialKind, CredentialSpec, Durability, GrantSpec, HostPattern,
-    InjectSpec, LimitSpec, Limits, Listen, ModeSpec, OnDrift, Place, Policies, RegistrySpec, Roots, SecretSource, Sink, Status, Timeouts,
-    Tls, Upstream, UpstreamProxy, WorkflowSpec,
+    InjectSpec, LimitSpec, Limits, Listen, ModeSpec, OnDrift, Place, Policies, RegistrySpec, Roots, SecretSource, Sink, Status, TaskSpec,
+    Timeouts, Tls, Upstream, UpstreamProxy, WideLimitSpec, WorkflowSpec,
 };
 pub use watch::{Watcher, watch};

@@ -38,6 +38,7 @@ fn registry() -> Registry {
         attested: None,
         on_drift: OnDrift::Record,
         mode: None,
+        limits: vec![],
         place: place(),
     };
     let grant = GrantSpec {
@@ -56,6 +57,7 @@ fn registry() -> Registry {
         grants: vec![grant],
         credential: None,
         mode: None,
+        limits: vec![],
         place: place(),
     };
     Registry::new(&RegistrySpec { agents: vec![agent], workflows: vec![workflow] }, Mode::Enforce)

@@ -14,7 +14,7 @@ use crate::{
         inbound::RawInbound,
         read::{MAX_PROBLEMS, Ref, shown, suggestion},
         registry::{RawAgent, RawRegistry},
-        sections::RawAmbient,
+        tasks::RawAmbient,
     },
     problem::Problem,
 };

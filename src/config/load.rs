@@ -9,7 +9,7 @@ use crate::{
     call::Mode,
     config::{
         Audit, Ca, CatalogSource, Config, CredentialKind, Delegation, Limits, Listen, Policies, RegistrySpec, Roots, SecretSource,
-        Timeouts, Tls, Upstream, UpstreamProxy,
+        TaskSpec, Timeouts, Tls, Upstream, UpstreamProxy,
         credentials::{RawCredential, credentials},
         cross, files,
         inbound::{self, RawInbound},
@@ -17,8 +17,8 @@ use crate::{
         node::{Kind, Node},
         read::{Fields, Ref, Source, Value, bounded},
         registry::{MODE, RawAgent, RawRegistry},
-        sections::{self, RawAmbient},
-        spiffe,
+        sections, spiffe,
+        tasks::{self, RawAmbient},
     },
     problem::{Problem, Problems},
 };
@@ -77,6 +77,7 @@ impl Config {
             ambient: None,
             issuers: Vec::new(),
             spiffe: None,
+            tasks: TaskSpec::default(),
             mode: Mode::Observe,
             upstream: Upstream { allow_addresses: Vec::new(), resolve: Vec::new(), proxy: UpstreamProxy::None },
             peers: Vec::new(),
@@ -121,7 +122,7 @@ struct Loader {
     unread: usize,
 }
 
-const MAIN: [&str; 19] = [
+const MAIN: [&str; 20] = [
     "version",
     "listen",
     "tls",
@@ -135,6 +136,7 @@ const MAIN: [&str; 19] = [
     "delegation",
     "issuers",
     "spiffe",
+    "labels",
     "mode",
     "upstream",
     "state",
@@ -160,8 +162,9 @@ impl Loader {
                     _ => others.extend(self.named(Some(value), Contents::Credentials)),
                 }
             }
-            self.ambient = sections::tasks(fields.optional("tasks"));
-            self.sections(&fields, base, name)
+            let (ambient, tasks) = tasks::tasks(fields.optional("tasks"), fields.optional("labels"));
+            self.ambient = ambient;
+            Config { tasks, ..self.sections(&fields, base, name) }
         });
         self.problems.extend(source.into_problems());
         for (path, contents) in others {

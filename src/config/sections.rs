@@ -10,12 +10,12 @@ use base64::Engine as _;
 use crate::{
     call::{Effect, Host},
     config::{
-        Ambient, Audit, Ca, CatalogSource, Durability, HostPattern, Limits, Listen, Policies, Roots, SecretSource, Sink, Timeouts, Tls,
-        Upstream, UpstreamProxy, credentials, files,
+        Audit, Ca, CatalogSource, Durability, HostPattern, Limits, Listen, Policies, Roots, SecretSource, Sink, Timeouts, Tls, Upstream,
+        UpstreamProxy, credentials, files,
         inbound::{self, RawInbound},
         inline,
         node::Kind,
-        read::{Fields, Ref, Value, shown, suggestion},
+        read::{Fields, Value, shown, suggestion},
         spiffe, units,
     },
     secret::Secret,
@@ -138,28 +138,6 @@ pub(super) fn policies(value: Option<&Value<'_>>, files: &mut Vec<PathBuf>) -> P
         fields.whole.wrong("no policy decides", "leave `builtin: true`, or name `paths`");
     }
     policies
-}
-
-/// The ambient task, with its agent and workflow to be looked up.
-#[derive(Debug)]
-pub(super) struct RawAmbient {
-    pub(super) agent: Ref,
-    pub(super) workflow: Ref,
-    pub(super) spec: Ambient,
-}
-
-pub(super) fn tasks(value: Option<&Value<'_>>) -> Option<RawAmbient> {
-    let fields = value?.fields(&["ambient"])?;
-    let fields = fields.optional("ambient")?.fields(&["agent", "workflow", "uid"])?;
-    let name = |key| {
-        let value = fields.required(key, "an ambient task has an agent and a workflow")?;
-        Some(Ref { name: value.text()?.into(), spot: value.spot() })
-    };
-    let (agent, workflow) = (name("agent"), name("workflow"));
-    let uid = fields.optional("uid").map_or_else(Vec::new, inbound::uids);
-    let (agent, workflow) = (agent?, workflow?);
-    let spec = Ambient { agent: agent.name.clone(), workflow: workflow.name.clone(), uid };
-    Some(RawAmbient { agent, workflow, spec })
 }
 
 pub(super) fn upstream(value: Option<&Value<'_>>, files: &mut Vec<PathBuf>) -> Upstream {

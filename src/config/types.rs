@@ -3,7 +3,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use time::OffsetDateTime;
 
 use crate::{
-    call::{Effect, Host, Mode},
+    call::{Effect, Host, Mode, Unit, Window},
     secret::Secret,
 };
 
@@ -26,6 +26,7 @@ pub struct Config {
     pub issuers: Vec<IssuerSpec>,
     /// Whose SVIDs prove who calls.
     pub spiffe: Option<SpiffeSpec>,
+    pub tasks: TaskSpec,
     pub mode: Mode,
     pub upstream: Upstream,
     /// Where registered agents are called by others.
@@ -123,6 +124,7 @@ pub struct AgentSpec {
     pub attested: Option<serde_json::Value>,
     pub on_drift: OnDrift,
     pub mode: Option<ModeSpec>,
+    pub limits: Vec<WideLimitSpec>,
     pub place: Place,
 }
 
@@ -157,6 +159,7 @@ pub struct WorkflowSpec {
     pub grants: Vec<GrantSpec>,
     pub credential: Option<Arc<str>>,
     pub mode: Option<ModeSpec>,
+    pub limits: Vec<WideLimitSpec>,
     pub place: Place,
 }
 
@@ -174,11 +177,22 @@ pub struct GrantSpec {
     pub place: Place,
 }
 
+/// How much of something a task or an agent may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitSpec {
-    pub calls: u64,
-    /// None: per task.
-    pub per: Option<Duration>,
+    pub max: u64,
+    pub unit: Unit,
+    pub per: Window,
+}
+
+/// A limit on what a workflow or an agent does, over all of its grants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WideLimitSpec {
+    /// Exact ids, or prefixes ending in `*`; empty: all.
+    pub intents: Vec<Box<str>>,
+    /// Empty: all.
+    pub effects: Vec<Effect>,
+    pub limit: LimitSpec,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,6 +242,21 @@ pub enum InjectSpec {
     Basic { user: String },
     Header(http::HeaderName),
     Query(String),
+}
+
+/// What bounds every task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskSpec {
+    /// How often a task may be handed on: 1 lets a task have parts, and these none.
+    pub depth: usize,
+    /// How long what an agent's task has touched labels its later ones; zero: not at all.
+    pub sticky: Duration,
+}
+
+impl Default for TaskSpec {
+    fn default() -> Self {
+        Self { depth: 3, sticky: Duration::from_secs(86_400) }
+    }
 }
 
 /// The agent and workflow that unclaimed calls from loopback are attributed to.

@@ -8,8 +8,8 @@ use crate::{
     audit::{DecisionRecord, Passed},
     authority::{Reservation, token::Delegations},
     call::{
-        Accepted, Account, Armed, Arriving, Body, Decision, Identified, Intent, Lease, Mode, Operation, Permitted, Task, Understood,
-        Verdict,
+        Accepted, Account, Armed, Arriving, Body, Decision, Identified, Intent, Lease, Mode, Operation, Param, Permitted, Task, Understood,
+        Unit, Verdict,
     },
     clock::Moment,
     credential::{Choice, ask_readable},
@@ -159,7 +159,8 @@ impl House {
     pub(super) async fn reserve(&self, rules: &Rules, permitted: Permitted, now: Moment) -> Step<(Permitted, Reservation)> {
         // What is only observed spends nothing.
         let limits = if permitted.permit().mode() == Mode::Observe { &[] } else { &permitted.decision().limits[..] };
-        match self.tasks().reserve(permitted.permit().task(), limits, now.instant) {
+        let tokens = if limits.iter().any(|l| l.unit == Unit::Tokens) { tokens(permitted.understood().intents()) } else { None };
+        match self.tasks().reserve(permitted.permit().task(), limits, tokens, now.instant) {
             Ok(reservation) => Ok((permitted, reservation)),
             Err(refusal) => Err(self.turn_known(rules, At::Permitted(permitted), refusal).await),
         }
@@ -292,6 +293,15 @@ fn choose(rules: &Rules, understood: &Understood, decision: &Decision) -> Result
     let choice = rules.broker.choose(decision.credential.as_deref(), workflow, provider, understood.to(), operation)?;
     rules.broker.foreign(understood.head(), understood.body(), choice.as_ref())?;
     Ok(choice)
+}
+
+/// The most that a model may answer with, as the call states it; None when some intent does not.
+fn tokens(intents: &[Intent]) -> Option<u64> {
+    let stated = |intent: &Intent| match intent.params.lookup("max_tokens")? {
+        Param::Json(value) => value.as_u64(),
+        Param::Text(text) => text.parse().ok(),
+    };
+    intents.iter().try_fold(0, |sum: u64, intent| Some(sum.saturating_add(stated(intent)?)))
 }
 
 /// An upgrade turns a call into a stream that nobody judges, so the operation must declare it.

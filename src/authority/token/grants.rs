@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::{authority::narrow, call::Effect, config::GrantSpec};
+use crate::{
+    authority::narrow,
+    call::{Effect, Unit, Window},
+    config::{GrantSpec, LimitSpec},
+};
 
 /// The most grants that a link carries.
 const MOST: usize = 64;
@@ -31,14 +35,46 @@ pub(super) struct Grant {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Limit {
-    calls: u64,
-    /// `task`, or a duration such as `3600s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    calls: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tokens: Option<u64>,
+    /// `task`, or whole seconds such as `3600s`.
     #[serde(default = "per_task")]
     per: Box<str>,
 }
 
 fn per_task() -> Box<str> {
     "task".into()
+}
+
+impl Limit {
+    fn of(spec: &LimitSpec) -> Self {
+        let (calls, tokens) = match spec.unit {
+            Unit::Calls => (Some(spec.max), None),
+            Unit::Tokens => (None, Some(spec.max)),
+        };
+        let per = match spec.per {
+            // What counts over an agent's tasks here counts in one task there, where they are others.
+            Window::Task | Window::Agent => per_task(),
+            Window::Seconds(seconds) => format!("{seconds}s").into(),
+        };
+        Self { calls, tokens, per }
+    }
+
+    fn is_sound(&self) -> bool {
+        let seconds = |text: &str| !text.is_empty() && text.len() <= 10 && text.bytes().all(|b| b.is_ascii_digit());
+        self.calls.is_some() != self.tokens.is_some() && (&*self.per == "task" || self.per.strip_suffix('s').is_some_and(seconds))
+    }
+
+    /// Whether both count the same over the same time.
+    fn is_like(&self, other: &Self) -> bool {
+        self.per == other.per && self.calls.is_some() == other.calls.is_some()
+    }
+
+    fn most(&self) -> u64 {
+        self.calls.or(self.tokens).unwrap_or(0)
+    }
 }
 
 /// Reads the grants of a link. None at all would read as "whatever the workflow grants" further on, so a
@@ -113,6 +149,9 @@ impl Grant {
         if let Some(bad) = grant.effects.iter().find(|e| !Effect::ALL.iter().any(|known| known.as_str() == &***e)) {
             return Err(format!("`{bad}` is no effect"));
         }
+        if grant.limit.as_ref().is_some_and(|l| !l.is_sound()) {
+            return Err("`limit` is not so many calls or tokens, per task or per so many seconds".to_owned());
+        }
         if let Some((name, _)) = grant.constraints.iter().find(|(_, v)| v.is_empty()) {
             return Err(format!("`{name}` allows no value"));
         }
@@ -120,12 +159,11 @@ impl Grant {
     }
 
     fn of(spec: &GrantSpec) -> Self {
-        let per = |l: &crate::config::LimitSpec| l.per.map_or_else(per_task, |d| format!("{}s", d.as_secs()).into());
         Self {
             intents: spec.intents.clone(),
             effects: spec.effects.iter().map(|e| e.as_str().into()).collect(),
             constraints: spec.constraints.iter().cloned().collect(),
-            limit: spec.limit.as_ref().map(|l| Limit { calls: l.calls, per: per(l) }),
+            limit: spec.limit.as_ref().map(Limit::of),
             approval: spec.approval.as_ref().and_then(Value::as_object).cloned(),
         }
     }
@@ -148,9 +186,9 @@ impl Grant {
             }
         }
         if let Some(theirs) = &above.limit
-            && !self.limit.as_ref().is_some_and(|ours| ours.per == theirs.per && ours.calls <= theirs.calls)
+            && !self.limit.as_ref().is_some_and(|ours| ours.is_like(theirs) && ours.most() <= theirs.most())
         {
-            return Some("limit: more calls than are granted above".to_owned());
+            return Some("limit: more than is granted above".to_owned());
         }
         (above.approval.is_some() && self.approval.is_none()).then(|| "approval: needed above and not here".to_owned())
     }
@@ -158,10 +196,8 @@ impl Grant {
     /// What this and `above` both grant.
     fn and(&self, above: &Self) -> Option<Self> {
         let limit = match (&self.limit, &above.limit) {
-            (Some(ours), Some(theirs)) if ours.per == theirs.per => {
-                Some(Limit { calls: ours.calls.min(theirs.calls), per: ours.per.clone() })
-            }
-            // Over different times: the one above is what the reader compares with; ours still counts here.
+            (Some(ours), Some(theirs)) if ours.is_like(theirs) => Some(if ours.most() < theirs.most() { ours } else { theirs }.clone()),
+            // Not to be compared: the one above is what the reader holds this to; ours still counts here.
             (_, Some(theirs)) => Some(theirs.clone()),
             (ours, None) => ours.clone(),
         };

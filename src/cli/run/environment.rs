@@ -138,6 +138,7 @@ pub(super) fn observed() -> Config {
         grants: Vec::new(),
         credential: None,
         mode: None,
+        limits: vec![],
         place: place.clone(),
     });
     config.registry.agents.push(AgentSpec {
@@ -152,6 +153,7 @@ pub(super) fn observed() -> Config {
         attested: None,
         on_drift: OnDrift::Record,
         mode: None,
+        limits: vec![],
         place,
     });
     config
