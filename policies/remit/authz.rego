@@ -69,14 +69,13 @@ links := [link |
 # Under what each link acts; a link to which nothing was granted has no entry.
 held := [hold |
 	some link in links
-	grant := grant_of(link)
+	some grant in holds(link)
 	grants := object.get(link, "grants", [])
 	narrow := narrow_of(grants)
 	narrow_holds(grants, narrow)
 	hold := {"agent": link.id, "workflow": workflow_of(link), "grant": grant, "narrow": narrow}
 ]
 
-# A link that a delegation token gave says by value what it may do, and names no workflow of ours.
 workflow_of(link) := object.get(link, "workflow", "")
 
 # The first grant of the link's workflow, in file order, that matches and needs no approval; else
@@ -91,7 +90,11 @@ grant_of(link) := grant if {
 	)[0]]
 }
 
-grant_of(link) := {} if {
+# What a link holds before it is narrowed: a grant of its workflow, or nothing that narrows.
+holds(link) := array.concat([grant | grant := grant_of(link)], [{} | is_by_value(link)])
+
+# A link that a delegation token gave says by value what it may do, and names no workflow of ours.
+is_by_value(link) if {
 	not link.workflow
 	count(object.get(link, "grants", [])) > 0
 }
@@ -267,7 +270,7 @@ ungranted(link) := array.concat(
 )
 
 too_wide(link) := [why |
-	grant_of(link)
+	count(holds(link)) > 0
 	why := concat("", ["no grant that was delegated to ", link.id, " matches"])
 ]
 
