@@ -1,6 +1,8 @@
 //! Builds the house: config → rooms → listeners. The only place that constructs rooms.
 
 mod events;
+mod front;
+mod orchestrators;
 mod reload;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -17,7 +19,7 @@ use crate::{
     authority::{Registry, Tasks, token::Delegations},
     call::{Effect, Listener},
     clock::SystemClock,
-    config::{Ca, Config, Inbound, OperationFacts, RegistrySpec},
+    config::{Ca, Config, ControlTcp, Inbound, OperationFacts, RegistrySpec, SecretSource},
     credential::Broker,
     decide::{self, Decider},
     enforce::{Entrance, House, Parts, Rules},
@@ -27,6 +29,7 @@ use crate::{
     listen::{Drain, Limits, Server},
     metrics::Metrics,
     problem::{Problem, Problems},
+    secret::Secret,
     tls::{Authority, Terminator, UpstreamTls, load_roots},
 };
 
@@ -40,6 +43,7 @@ pub struct App {
     inbound: Option<Server>,
     admin: Option<TcpListener>,
     control: Option<ControlSocket>,
+    control_tcp: Option<(TcpListener, Arc<Secret<String>>)>,
     readiness: Readiness,
     starting: BlockReady,
     drain: Drain,
@@ -226,11 +230,16 @@ impl App {
             .listen
             .forward
             .map(|a| Server::bind(Listener::Forward, a, limits.clone()).map_err(|e| cannot_bind("listen.forward", &a.to_string(), &e)))
+            .transpose()?
+            .map(|server| Ok::<_, Problems>(server.in_tls(front::front(config.listen.forward_tls.as_ref(), &house, &[b"http/1.1"])?)))
             .transpose()?;
-        let inbound = config.listen.inbound.as_ref().map(|i| i.address);
-        let inbound = inbound
-            .map(|a| Server::bind(Listener::Inbound, a, limits).map_err(|e| cannot_bind("listen.inbound", &a.to_string(), &e)))
-            .transpose()?;
+        let inbound = config.listen.inbound.as_ref().map(|inbound| {
+            let (address, tls) = (inbound.address, inbound.tls.as_ref());
+            let bound = Server::bind(Listener::Inbound, address, limits);
+            let bound = bound.map_err(|e| cannot_bind("listen.inbound", &address.to_string(), &e))?;
+            Ok::<_, Problems>(bound.in_tls(front::front(tls, &house, &[b"h2", b"http/1.1"])?))
+        });
+        let inbound = inbound.transpose()?;
         let admin = config.listen.admin.map(|a| bind(a).map_err(|e| cannot_bind("listen.admin", &a.to_string(), &e))).transpose()?;
         let control = config
             .listen
@@ -238,7 +247,8 @@ impl App {
             .as_ref()
             .map(|p| ControlSocket::bind(p).map_err(|e| cannot_bind("listen.control", &p.display().to_string(), &e)));
         let control = control.transpose()?;
-        Ok(Self { house, forward, inbound, admin, control, readiness, starting, drain, deadline: config.timeouts.drain })
+        let control_tcp = config.listen.control_tcp.as_ref().map(control_tcp).transpose()?;
+        Ok(Self { house, forward, inbound, admin, control, control_tcp, readiness, starting, drain, deadline: config.timeouts.drain })
     }
 
     #[must_use]
@@ -269,9 +279,15 @@ impl App {
         self.admin.as_ref().and_then(|l| l.local_addr().ok())
     }
 
+    /// Where the control API answers over TCP, when it does.
+    #[must_use]
+    pub fn control_address(&self) -> Option<SocketAddr> {
+        self.control_tcp.as_ref().and_then(|(l, _)| l.local_addr().ok())
+    }
+
     /// Serves until `stop` resolves, then drains up to its deadline and closes the audit.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { house, forward, inbound, admin, control, readiness, starting, drain, deadline } = self;
+        let Self { house, forward, inbound, admin, control, control_tcp, readiness, starting, drain, deadline } = self;
         let proxy = forward.as_ref().and_then(|s| s.address().ok());
         let over = CancellationToken::new();
         let (tasks, ends) = (house.tasks().clone(), over.clone());
@@ -281,15 +297,20 @@ impl App {
             let admin = Admin { metrics: house.metrics().clone(), readiness: readiness.clone(), refresh: refresh(&house) };
             tokio::spawn(admin::serve(listener, admin, over.clone()));
         }
+        let api = Control {
+            tasks: house.tasks().clone(),
+            registry: house.registry().clone(),
+            clock: Arc::new(SystemClock),
+            proxy,
+            not_below: None,
+            token: None,
+            verify: Some(Arc::new(orchestrators::Orchestrators(house.clone()))),
+        };
         if let Some(socket) = control {
-            let control = Control {
-                tasks: house.tasks().clone(),
-                registry: house.registry().clone(),
-                clock: Arc::new(SystemClock),
-                proxy,
-                not_below: None,
-            };
-            tokio::spawn(admin::control::serve(socket, control, over.clone()));
+            tokio::spawn(admin::control::serve(socket, api.clone(), over.clone()));
+        }
+        if let Some((listener, token)) = control_tcp {
+            tokio::spawn(admin::control::serve_tcp(listener, Control { token: Some(token), ..api }, over.clone()));
         }
         for server in [forward, inbound].into_iter().flatten() {
             tokio::spawn(server.run(house.clone(), drain.clone()));
@@ -346,6 +367,28 @@ fn terminator(config: &Config) -> Result<Terminator, Problems> {
             .map_err(|e| Problem::new(format!("cannot write the CA certificate: {e}")).at(path, None).key("tls.publish"))?;
     }
     Terminator::new(authority).map_err(|e| Problem::new(format!("TLS to agents: {e}")).into())
+}
+
+/// The least that a token may have: what is shorter can be guessed.
+const SHORTEST_TOKEN: usize = 16;
+
+/// The control API's port, with what stands for the operator there.
+fn control_tcp(spec: &ControlTcp) -> Result<(TcpListener, Arc<Secret<String>>), Problem> {
+    let listener = bind(spec.address).map_err(|e| cannot_bind("listen.control.tcp", &spec.address.to_string(), &e))?;
+    let key = |problem: Problem| problem.key("listen.control.token");
+    let read = match &spec.token {
+        SecretSource::Env(name) => std::env::var(name).map_err(|_| key(Problem::new(format!("the variable {name} is not set")))),
+        SecretSource::File(path) => {
+            std::fs::read_to_string(path).map_err(|e| key(Problem::new(format!("cannot be read: {e}"))).at(path, None))
+        }
+    };
+    let whole = Secret::new(read?);
+    let token = Secret::new(whole.expose().trim().to_owned());
+    if token.expose().len() < SHORTEST_TOKEN {
+        let problem = key(Problem::new(format!("the token has fewer than {SHORTEST_TOKEN} characters")));
+        return Err(problem.help("make one: openssl rand -base64 32 > control.token"));
+    }
+    Ok((listener, Arc::new(token)))
 }
 
 fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {

@@ -19,6 +19,7 @@ mod lease;
 mod path;
 mod proof;
 mod redirects;
+mod spiffe;
 mod state;
 mod task;
 
@@ -36,6 +37,7 @@ pub use lease::{Inject, Lease, is_credential_field};
 pub use path::{Path, PathError};
 pub use proof::{Identity, Origin, Proof};
 pub use redirects::Redirects;
+pub use spiffe::spiffe_domain;
 pub use state::{Accepted, Armed, Entering, Identified, Permitted, Understood};
 pub use task::{AgentRef, Ends, Link, LinkKind, Mode, Principal, Task};
 

@@ -15,6 +15,7 @@ mod proven;
 mod review;
 mod rules;
 mod seen;
+mod spiffe;
 mod trace;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -38,6 +39,7 @@ pub use presented::{is_token, token};
 pub use proven::Proven;
 pub use rules::{Identities, Mapped};
 pub use seen::Seen;
+pub use spiffe::{OwnSvid, Spiffe};
 
 /// The field in which a caller may present its handle. Never sent upstream.
 pub const REMIT_TASK: HeaderName = HeaderName::from_static("remit-task");

@@ -52,6 +52,10 @@ impl Answer {
         Self { status: StatusCode::CONFLICT, detail: detail.into(), reason: None }
     }
 
+    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, detail: detail.into(), reason: None }
+    }
+
     /// What was understood and cannot be done as it stands.
     pub(super) fn unprocessable(detail: impl Into<String>) -> Self {
         Self { status: StatusCode::UNPROCESSABLE_ENTITY, detail: detail.into(), reason: None }
@@ -60,7 +64,9 @@ impl Answer {
     /// A start that was refused: 409 for a state that can change, 422 for what was asked.
     pub(super) fn refused(refusal: &Refusal) -> Self {
         let status = match refusal.reason {
-            Reason::AgentSuspended | Reason::AgentRetired | Reason::AgentExpired => StatusCode::CONFLICT,
+            Reason::AgentSuspended | Reason::AgentRetired | Reason::AgentExpired | Reason::TaskEnded | Reason::TaskExpired => {
+                StatusCode::CONFLICT
+            }
             Reason::UnknownAgent | Reason::NotGranted | Reason::DelegationInvalid => StatusCode::UNPROCESSABLE_ENTITY,
             other => other.status(),
         };
@@ -103,6 +109,7 @@ pub(super) fn task(task: &Task, over: Option<Reason>) -> Value {
     };
     json!({
         "id": task.id.as_str(),
+        "parent": task.parent.as_ref().map(|parent| parent.id.as_str()),
         "agent": task.agent.id,
         "workflow": task.workflow,
         "purpose": task.purpose,

@@ -41,7 +41,9 @@ pub(super) async fn prove(
 }
 
 async fn by_token(callers: &Callers, door: &Door, value: &HeaderValue, now: Moment) -> Result<Arc<Proof>, Refusal> {
-    if let Some(proof) = door.seen.proved(value, now) {
+    if let Some(proof) = door.seen.proved(value, now)
+        && callers.believes(&proof)
+    {
         return Ok(proof);
     }
     let Some(token) = identify::token(value) else {

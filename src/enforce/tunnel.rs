@@ -7,7 +7,7 @@ use crate::{
     call::{Accepted, Account, Body, Destination, Head, Listener, Path, Scheme},
     clock::Moment,
     identify::{self, Arrival},
-    listen::{Connect, Door, Rewind, Walk},
+    listen::{Connect, Door, Rewind, Socket, Walk},
     refusal::{Reason, Refusal},
     tls::Terminator,
 };
@@ -124,7 +124,7 @@ impl House {
         match opened {
             Ok(tunnel) => {
                 reservation.commit();
-                Ok(Box::new(move |agent: Rewind<tokio::net::TcpStream>| Box::pin(tunnel.pass(agent, account))))
+                Ok(Box::new(move |agent: Rewind<Socket>| Box::pin(tunnel.pass(agent, account))))
             }
             Err(refusal) => {
                 reservation.cancel();

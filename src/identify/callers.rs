@@ -7,7 +7,7 @@ use ring::digest;
 use rustls::RootCertStore;
 
 use crate::{
-    call::{Principal, Proof},
+    call::{Identity, Principal, Proof},
     clock::Moment,
     config::{Config, Roots},
     jose::Token,
@@ -19,6 +19,7 @@ use crate::{
 use super::{
     issuer::{For, Issuer, refused},
     rules::{Identities, Mapped},
+    spiffe::Spiffe,
 };
 
 /// Tokens remembered, over all connections.
@@ -28,6 +29,7 @@ const REMEMBERED: u64 = 8192;
 /// reload makes a new one, which goes on with the keys of the one before.
 pub struct Callers {
     issuers: HashMap<Arc<str>, Issuer>,
+    spiffe: Option<Spiffe>,
     identities: Identities,
     /// By SHA-256, so that no token is kept.
     proven: Cache<[u8; 32], Arc<Proof>>,
@@ -51,21 +53,32 @@ impl Callers {
                 Err(problem) => problems.push(problem),
             }
         }
+        let before = before.and_then(|b| b.spiffe.as_ref());
+        let spiffe = config.spiffe.as_ref().and_then(|spec| Spiffe::new(spec, before).map_err(|p| problems.extend(p)).ok());
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
-        Ok(Self { issuers, identities: Identities::new(&config.registry), proven: Cache::new(REMEMBERED) })
+        Ok(Self { issuers, spiffe, identities: Identities::new(&config.registry), proven: Cache::new(REMEMBERED) })
     }
 
     /// Begins to fetch keys, and to fetch them again. Needs a Tokio runtime.
     pub fn begin(&self) {
         self.issuers.values().for_each(Issuer::begin);
+        if let Some(spiffe) = &self.spiffe {
+            spiffe.begin();
+        }
     }
 
     /// Whether any token could prove anything here.
     #[must_use]
     pub fn take_tokens(&self) -> bool {
-        !self.issuers.is_empty()
+        !self.issuers.is_empty() || self.spiffe.as_ref().is_some_and(Spiffe::takes_tokens)
+    }
+
+    /// What is known of SVIDs, where that is configured.
+    #[must_use]
+    pub fn spiffe(&self) -> Option<&Spiffe> {
+        self.spiffe.as_ref()
     }
 
     /// What a token that came with a call proves.
@@ -77,6 +90,7 @@ impl Callers {
         let digest = digest_of(token);
         if let Some(proof) = self.proven.get(&digest)
             && proof.is_fresh(now)
+            && self.believes(&proof)
         {
             return Ok(proof);
         }
@@ -90,6 +104,9 @@ impl Callers {
     /// # Errors
     /// As [`Callers::prove`]; a token for calls is none for this.
     pub async fn prove_orchestrator(&self, token: &[u8], now: Moment) -> Result<Principal, Refusal> {
+        if !self.issuers.values().any(Issuer::orchestrates) {
+            return Err(Refusal::new(Reason::NoTask, "no issuer has a `control` audience, so no token may start tasks"));
+        }
         let proof = self.look(token, For::Control, now).await?;
         proof.principal.ok_or_else(|| Refusal::new(Reason::NoTask, "the token does not say for whom tasks may be started"))
     }
@@ -99,6 +116,13 @@ impl Callers {
         let claimed = token.claimed_issuer().map(crate::jose::quoted);
         match token.claimed_issuer().and_then(|iss| self.issuers.get(iss)) {
             Some(issuer) => issuer.prove(raw, token, wanted, now).await,
+            // A JWT-SVID need not say who issued it: its subject's trust domain did.
+            None if wanted == For::Calls
+                && let Some(spiffe) = self.spiffe.as_ref().filter(|s| s.takes_tokens())
+                && token.claimed_subject().is_some_and(|sub| sub.starts_with("spiffe://")) =>
+            {
+                spiffe.prove_token(token, now)
+            }
             None => Err(Refusal::new(
                 Reason::NoTask,
                 match claimed {
@@ -109,12 +133,27 @@ impl Callers {
         }
     }
 
+    /// Whether the keys by which a token proved something are still there: a bundle may be unloaded at any time.
+    #[must_use]
+    pub fn believes(&self, proof: &Proof) -> bool {
+        match &proof.identity {
+            Identity::Spiffe(id) => self.spiffe.as_ref().is_some_and(|s| s.trusts_tokens(id)),
+            Identity::Token { .. } | Identity::ServiceAccount { .. } => true,
+        }
+    }
+
     /// A certificate's proof, while it still counts.
     ///
     /// # Errors
     /// `no_task`.
     pub fn still<'a>(&self, proof: &'a Arc<Proof>, now: Moment) -> Result<&'a Arc<Proof>, Refusal> {
-        if proof.counts(now) { Ok(proof) } else { Err(Refusal::new(Reason::NoTask, "the certificate of the connection has expired")) }
+        if !proof.counts(now) {
+            return Err(Refusal::new(Reason::NoTask, "the certificate of the connection has expired"));
+        }
+        match (&proof.identity, &self.spiffe) {
+            (Identity::Spiffe(id), Some(spiffe)) if spiffe.trusts(id) => Ok(proof),
+            _ => Err(Refusal::new(Reason::NoTask, "the trust domain of the connection's certificate is trusted no more")),
+        }
     }
 
     /// The one agent that a proof stands for.

@@ -63,6 +63,11 @@ impl Issuer {
         Ok(Self { spec: spec.clone(), by })
     }
 
+    /// Whether its tokens may start tasks.
+    pub(super) fn orchestrates(&self) -> bool {
+        !self.spec.control.is_empty()
+    }
+
     pub(super) fn begin(&self) {
         if let By::Keys(source) = &self.by {
             source.begin();

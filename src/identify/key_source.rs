@@ -32,7 +32,7 @@ pub(super) struct KeySource {
     refresh: Duration,
     stale: Duration,
     current: ArcSwapOption<Fetched>,
-    /// When they were last asked for; held while they are.
+    /// When they were last asked for because of a token; held while they are.
     turn: Mutex<Option<Instant>>,
     begun: AtomicBool,
 }
@@ -86,13 +86,12 @@ impl KeySource {
         if turn.is_some_and(|last| last >= waited || last.elapsed() < BETWEEN) {
             return;
         }
-        self.fetch(&mut turn).await;
+        self.fetch().await;
+        *turn = Some(Instant::now());
     }
 
-    async fn fetch(&self, turn: &mut Option<Instant>) -> bool {
-        let fetched = self.fetched().await;
-        *turn = Some(Instant::now());
-        match fetched {
+    async fn fetch(&self) -> bool {
+        match self.fetched().await {
             Ok(keys) => {
                 tracing::debug!(issuer = %self.issuer, keys = keys.len(), "keys fetched");
                 self.keep(keys, false);
@@ -144,10 +143,7 @@ async fn refreshing(source: Weak<KeySource>) {
     let mut wait = AGAIN;
     loop {
         let Some(source) = source.upgrade() else { return };
-        let fetched = {
-            let mut turn = source.turn.lock().await;
-            source.fetch(&mut turn).await
-        };
+        let fetched = source.fetch().await;
         let refresh = source.refresh;
         drop(source);
         wait = if fetched { refresh } else { (wait * 2).min(refresh) };

@@ -1,20 +1,18 @@
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, sync::Arc};
 
 use bytes::BytesMut;
 use http::Request;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt as _},
     time::timeout,
 };
 
-use crate::call::Listener;
-
 use super::{
-    Door, Rewind, Walk, Wire,
-    connection::Serving,
+    Rewind, Walk, Wire,
+    connection::{From, Serving},
+    socket::Socket,
     wire::{Watch, Watched},
 };
 
@@ -23,19 +21,10 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl<W: Walk> Serving<W> {
     /// A connection to the agent: HTTP/1.1, or HTTP/2 with prior knowledge (RFC 9113 §3.3).
-    pub(super) async fn inbound(self, tcp: TcpStream, peer: SocketAddr, too_many: bool) {
-        let Ok(local) = tcp.local_addr() else { return };
-        let Ok(Some((stream, h2))) = timeout(self.limits.idle, begun(tcp)).await else { return };
-        self.inbound_http(stream, h2, (peer, local), too_many).await;
-    }
-
-    /// The requests of a connection of which the protocol is known.
-    pub(super) async fn inbound_http<S>(&self, stream: S, h2: bool, (peer, local): (SocketAddr, SocketAddr), too_many: bool)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    pub(super) async fn inbound(self, socket: Socket, from: From, too_many: bool) {
+        let Ok(Some((stream, h2))) = timeout(self.limits.idle, begun(socket)).await else { return };
         let wire = Arc::new(Wire::default());
-        let door = Arc::new(Door::new(Listener::Inbound, peer, local, wire.clone(), None));
+        let door = from.door(self.kind, &wire, None);
         let (serving, entrance) = (self.clone(), door.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let (serving, door) = (serving.clone(), entrance.clone());
@@ -60,7 +49,7 @@ impl<W: Walk> Serving<W> {
 }
 
 /// Reads as far as shows which protocol it is; None when nothing comes.
-async fn begun(mut tcp: TcpStream) -> Option<(Rewind<TcpStream>, bool)> {
+async fn begun<S: AsyncRead + Unpin>(mut tcp: S) -> Option<(Rewind<S>, bool)> {
     let mut ahead = BytesMut::with_capacity(PREFACE.len());
     loop {
         let known = ahead.len().min(PREFACE.len());
@@ -76,7 +65,10 @@ async fn begun(mut tcp: TcpStream) -> Option<(Rewind<TcpStream>, bool)> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+    use tokio::{
+        io::AsyncWriteExt as _,
+        net::{TcpListener, TcpStream},
+    };
 
     use bytes::Bytes;
 

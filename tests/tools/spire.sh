@@ -13,6 +13,9 @@ dir=$(cd "$dir" && pwd)
 cd "$work"
 go mod init spire-build
 go get -tool "github.com/spiffe/spire/cmd/spire-server@$version" "github.com/spiffe/spire/cmd/spire-agent@$version"
+# The server keeps its data in SQLite, which is C.
+GOBIN="$work" CGO_ENABLED=1 go install -ldflags="-s -w -X github.com/spiffe/spire/pkg/common/version.gittag=${version#v}" \
+    github.com/spiffe/spire/cmd/spire-server
 GOBIN="$work" CGO_ENABLED=0 go install -ldflags="-s -w -X github.com/spiffe/spire/pkg/common/version.gittag=${version#v}" \
-    github.com/spiffe/spire/cmd/spire-server github.com/spiffe/spire/cmd/spire-agent
+    github.com/spiffe/spire/cmd/spire-agent
 mv "$work/spire-server" "$work/spire-agent" "$dir"
