@@ -164,10 +164,6 @@ fn what_this_version_does_not_have_is_refused_by_name() {
             "remit.yaml:2: listen.transparent: the transparent listener: not in this version; remove it",
         ),
         (
-            "listen: {inbound: {address: 0.0.0.0:1, to: 127.0.0.1:2}}",
-            "remit.yaml:2: listen.inbound: the inbound listener: not in this version; remove it",
-        ),
-        (
             "state: {file: state.redb, key: {file: K}}",
             "remit.yaml:2: state: state in a file or in Redis: not in this version; write `memory`, or remove the key",
         ),

@@ -69,7 +69,7 @@ async fn summariser(lab: Lab, upstream: SocketAddr) -> Sidecar {
         inbound,
         agent: format!("identities: [{{spiffe: \"{SUMMARISER}\"}}]"),
         grants: vec!["{intents: [example.*], effects: [read]}".into()],
-        more: format!("delegation: {{trust: [{{spiffe: \"{ORCHESTRATOR}\", jwks: orchestrator.jwks}}]}}\n"),
+        more: format!("delegation: {{trust: [{{spiffe: \"{ORCHESTRATOR}\", jwks: orchestrator.jwks}}]}}\nlimits: {{decision: 1s}}\n"),
         ..Settings::to(upstream)
     };
     let remit = lab.start(&settings);
@@ -94,7 +94,7 @@ async fn orchestrator(lab: Lab, peer: SocketAddr, upstream: SocketAddr, grants: 
         grants: vec!["{intents: [peers.agents.ask]}".into(), grants.into()],
         more: format!(
             "registry: [registry.yaml]\ndelegation: {{key: {{file: orchestrator.pem}}}}\n\
-             issuers: [{{issuer: \"{ISSUER}\", audience: [remit], keys: {{file: issuer.jwks}}, principal: sub}}]\n"
+             issuers: [{{issuer: \"{ISSUER}\", audience: [remit], keys: {{file: issuer.jwks}}, principal: sub}}]\nlimits: {{decision: 1s}}\n"
         ),
         ..Settings::to(upstream)
     };
@@ -274,4 +274,80 @@ async fn a_token_that_is_caught_is_good_for_nothing_else() {
     let request = both.request("/").replace("\r\n\r\n", &format!("\r\n{field}\r\n"));
     let answer = conn.ask(request).await;
     assert_eq!((answer.status, answer.reason()), (403, Some("delegation_invalid")));
+}
+
+/// TLS to where the agent is called, with an SVID or none.
+async fn over_tls(remit: &Remit, leaf: Option<&support::svid::Leaf>) -> std::io::Result<Conn<tokio_rustls::client::TlsStream<TcpStream>>> {
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+    let mut roots = rustls::RootCertStore::empty();
+    CertificateDer::pem_file_iter(remit.dir.join("ca.pem")).unwrap().for_each(|c| roots.add(c.unwrap()).unwrap());
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let builder = builder.with_root_certificates(roots);
+    let config = match leaf {
+        None => builder.with_no_client_auth(),
+        Some(leaf) => builder.with_client_auth_cert(leaf.chain.clone(), PrivateKeyDer::Pkcs8(leaf.key.clone().into())).unwrap(),
+    };
+    let tcp = TcpStream::connect(remit.inbound.unwrap()).await?;
+    let name = ServerName::try_from("agent.example.test").unwrap();
+    Ok(Conn::new(tokio_rustls::TlsConnector::from(std::sync::Arc::new(config)).connect(name, tcp).await?))
+}
+
+#[tokio::test]
+async fn over_mutual_tls_a_token_is_its_issuers_and_bound_to_its_certificate() {
+    let lab = Lab::new("delegation-mtls");
+    let domain = support::svid::Domain::new("example.test");
+    fs::write(lab.dir.join("roots.pem"), &domain.pem).unwrap();
+    let signing = key(&lab.dir, "orchestrator");
+    let agent = Behind::new(false).await;
+    let tls = "tls: {names: [agent.example.test], clients: optional}";
+    let settings = Settings {
+        ambient: false,
+        inbound: format!("{{address: \"127.0.0.1:0\", to: \"{}\", agent: tester, workflow: work, requires: mtls, {tls}}}", agent.address),
+        agent: format!("identities: [{{spiffe: \"{SUMMARISER}\"}}]"),
+        more: format!(
+            "spiffe: {{bundles: [{{trust_domain: example.test, roots: roots.pem}}]}}\n\
+             delegation: {{trust: [{{spiffe: \"{ORCHESTRATOR}\", jwks: orchestrator.jwks}}]}}\n"
+        ),
+        ..Settings::to(agent.address)
+    };
+    let remit = lab.start(&settings);
+    let (own, other) = (domain.svid(ORCHESTRATOR), domain.svid("spiffe://example.test/agent/other"));
+    let thumb = |leaf: &support::svid::Leaf| {
+        let digest = ring::digest::digest(&ring::digest::SHA256, &leaf.chain[0]);
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest)
+    };
+    let mut count = 0;
+    let mut token = |cnf: Value| {
+        count += 1;
+        let mut claims = json!({
+            "iss": ORCHESTRATOR, "aud": SUMMARISER, "sub": "alice@example.test", "act": {"sub": ORCHESTRATOR}, "iat": now(), "exp": now() + 60,
+            "jti": format!("{count}"), "grants": [{"intents": ["example.items.get"]}],
+        });
+        if !cnf.is_null() {
+            claims["cnf"] = cnf;
+        }
+        let token = signing.sign("remit-delegation+jwt", Some(&signing.thumbprint()), &[], &claims).unwrap();
+        format!("GET / HTTP/1.1\r\nHost: s\r\nRemit-Delegation: {token}\r\n\r\n")
+    };
+    let bound = json!({"x5t#S256": thumb(&own)});
+    let elsewhere = json!({"x5t#S256": thumb(&other)});
+    for (leaf, cnf, status, why) in [
+        (Some(&own), bound.clone(), 200, ""),
+        (Some(&own), Value::Null, 403, "not bound to the connection's certificate"),
+        (Some(&own), elsewhere, 403, "bound to another certificate"),
+        (Some(&other), json!({"x5t#S256": thumb(&other)}), 403, "another agent issued it"),
+        (None, bound, 401, "the connection proved none"),
+    ] {
+        let answer = over_tls(&remit, leaf).await.unwrap().ask(token(cnf)).await;
+        assert_eq!(answer.status, status, "{why}: {}", answer.text());
+        assert!(answer.text().contains(why), "{}", answer.text());
+    }
+    // Who brings an SVID and no token acts for itself.
+    let answer = over_tls(&remit, Some(&other)).await.unwrap().ask("GET / HTTP/1.1\r\nHost: s\r\n\r\n").await;
+    assert_eq!(answer.status, 200);
+    let principals: Vec<Value> =
+        remit.log().of_kind("task").iter().filter(|t| t["event"] == "started").map(|t| t["principal"]["id"].clone()).collect();
+    assert_eq!(principals, [json!("alice@example.test"), json!("spiffe://example.test/agent/other")]);
+    assert_eq!(agent.seen().len(), 2);
 }

@@ -34,7 +34,9 @@ async fn house(name: &str, more: &str, ambient: bool) -> House {
     let key = key();
     std::fs::write(lab.dir.join("issuer.jwks"), json!({"keys": [key.public_jwk()]}).to_string()).unwrap();
     let inbound = format!("{{address: \"127.0.0.1:0\", to: \"{}\", agent: tester, workflow: work{more}}}", agent.address);
-    let issuers = format!("issuers: [{{issuer: \"{ISSUER}\", audience: [remit], keys: {{file: issuer.jwks}}, principal: sub}}]\n");
+    let issuers = format!(
+        "issuers: [{{issuer: \"{ISSUER}\", audience: [remit], keys: {{file: issuer.jwks}}, principal: sub}}]\nlimits: {{decision: 1s}}\n"
+    );
     let settings = Settings {
         ambient,
         inbound,
