@@ -73,7 +73,8 @@ pub fn load_after(config: &Config, before: Option<&Rules>) -> Result<(Rules, Vec
     let mut problems = Vec::new();
     let roots = roots.map_err(|p| problems.push(p)).ok();
     let rest = rest.map_err(|p| problems.extend(p.0)).ok();
-    let (Some(roots), Some((catalog, registry, decider, broker, warnings))) = (roots, rest) else { return Err(Problems(problems)) };
+    let (Some(roots), Some((catalog, registry, decider, broker, mut warnings))) = (roots, rest) else { return Err(Problems(problems)) };
+    warnings.extend(config.unproved());
     let callers = match config.issuers.is_empty() && config.spiffe.is_none() {
         true => None,
         false => Some(Arc::new(Callers::new(config, &roots, before.and_then(|b| b.callers.as_deref()))?)),
@@ -302,6 +303,7 @@ impl App {
             registry: house.registry().clone(),
             clock: Arc::new(SystemClock),
             proxy,
+            in_tls: front::name(&house.rules().config),
             not_below: None,
             token: None,
             verify: Some(Arc::new(orchestrators::Orchestrators(house.clone()))),

@@ -23,6 +23,7 @@ mod spiffe;
 mod tasks;
 mod types;
 mod units;
+mod unproved;
 mod watch;
 
 pub use against::OperationFacts;

@@ -76,6 +76,7 @@ fn started(name: &str) -> (PathBuf, Arc<Tasks>) {
         registry: Arc::new(ArcSwap::from_pointee(registry())),
         clock: Arc::new(SystemClock),
         proxy: Some("127.0.0.1:8080".parse().unwrap()),
+        in_tls: None,
         not_below: None,
         token: None,
         verify: None,

@@ -137,6 +137,8 @@ async fn what_is_no_svid_or_is_not_trusted_is_turned_away_in_the_handshake() {
 async fn where_certificates_are_optional_a_handle_still_serves_but_not_a_stolen_one() {
     let h = house("svid-optional", "{names: [proxy.example.test], clients: optional}", RULE).await;
     let (_, handle) = h.remit.task(&[]);
+    let (_, printed) = h.remit.command(&["task", "start", "--agent", "tester", "--workflow", "work", "--for", "a", "--output", "json"]);
+    assert!(printed.contains("https://task:") && printed.contains("@proxy.example.test:"), "{printed}");
     let shown = format!("Proxy-Authorization: Bearer {handle}\r\n");
     let anonymous = async || call_on(&h.remit, to_proxy(&h.remit, None).await.unwrap(), &shown, "").await;
     let own = async || call_on(&h.remit, to_proxy(&h.remit, Some(&h.acme.svid(ID))).await.unwrap(), &shown, "").await;

@@ -319,3 +319,29 @@ async fn a_reload_keeps_the_keys_and_takes_new_rules() {
     assert_eq!(call(&remit, &other, "").await.status, 200, "by keys fetched before, from a server that is gone");
     assert_eq!(open.ask(agent::get("/items")).await.reason(), Some("unknown_agent"), "what a connection proved is mapped anew");
 }
+
+#[tokio::test]
+async fn a_token_that_expires_ends_the_connection_that_it_opened() {
+    let h = house("token-worn", RULE, ", leeway: 1ms").await;
+    let inside = agent::connect(&h.remit, &format!("{HOST}:443"), &bearer(&h.key.token(&claims(json!({"exp": now() + 2}))))).await;
+    let mut conn = agent::shake(&h.remit, inside, HOST, &[b"http/1.1"]).await;
+    assert_eq!(conn.ask(agent::get("/items")).await.status, 200);
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    let worn = conn.ask(agent::get("/items")).await;
+    assert_eq!((worn.reason(), worn.field("connection")), (Some("no_task"), Some("close")), "{}", worn.text());
+    assert!(worn.text().contains("expired"));
+    assert!(conn.closes().await, "so that the client presents its next token");
+    assert_eq!(h.upstream.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn check_warns_of_identities_that_nobody_can_prove() {
+    let lab = Lab::new("token-unproved");
+    let agent = "identities: [{spiffe: \"spiffe://a/b\", workflow: work}, {service_account: a/b, workflow: work}, {service_account: a/c}]";
+    let settings = Settings { agent: agent.into(), ..Settings::to("127.0.0.1:1".parse().unwrap()) };
+    let remit = lab.start(&settings);
+    let (code, said) = remit.command(&["check"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(said.matches("nobody can prove this identity").count(), 2, "{said}");
+    assert!(said.contains("remit.yaml:6: identities: nobody can prove this identity: no SVID is verified here; add `spiffe:`"), "{said}");
+}

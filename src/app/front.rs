@@ -27,6 +27,18 @@ fn spiffe<T>(house: &House, ask: impl FnOnce(&Spiffe) -> Option<T>) -> Option<T>
     house.rules().callers.as_ref().and_then(|c| c.spiffe()).and_then(ask)
 }
 
+/// The name that the listener's certificate has, for the URLs that clients are given; its address where the
+/// certificate has none that is known here.
+pub(super) fn name(config: &Config) -> Option<Arc<str>> {
+    let tls = config.listen.forward_tls.as_ref()?;
+    let address = config.listen.forward.map(|a| a.ip()).filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string());
+    let name = match &tls.certificate {
+        ListenCertificate::Own(names) => names.first().map(ToString::to_string),
+        ListenCertificate::Svid | ListenCertificate::Files { .. } => address,
+    };
+    Some(name.unwrap_or_else(|| "localhost".to_owned()).into())
+}
+
 /// None when the listener speaks plain HTTP.
 pub(super) fn front(tls: Option<&ListenTls>, house: &House, alpn: &[&[u8]]) -> Result<Option<Front>, Problems> {
     let Some(tls) = tls else { return Ok(None) };

@@ -81,3 +81,45 @@ impl Origin {
         *at == listener && by.as_ref() == identity
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn proof(from: Moment, until: Duration, again: Duration) -> Proof {
+        let identity = Identity::Spiffe("spiffe://a/b".into());
+        Proof { identity, claims: Map::new(), principal: None, until: from.later(until), again: from.later(again) }
+    }
+
+    #[test]
+    fn a_clock_that_jumps_prolongs_nothing() {
+        let now = Moment::now();
+        let proof = proof(now, Duration::from_secs(60), Duration::from_secs(10));
+        assert!(proof.counts(now) && proof.is_fresh(now));
+        let later = now.later(Duration::from_secs(11));
+        assert!(proof.counts(later) && !proof.is_fresh(later), "it must be proved anew");
+        assert!(!proof.counts(now.later(Duration::from_secs(60))));
+        // Set back: the time that passed has passed all the same.
+        let back = Moment { utc: now.utc - time::Duration::days(1), instant: now.instant + Duration::from_secs(61) };
+        assert!(!proof.counts(back));
+        // Set forward: what has expired by the date has expired.
+        let forward = Moment { utc: now.utc + time::Duration::days(1), instant: now.instant };
+        assert!(!proof.counts(forward) && !proof.is_fresh(forward));
+    }
+
+    #[test]
+    fn a_handle_belongs_where_it_was_first_shown() {
+        let [one, two] = ["spiffe://a/b", "spiffe://a/c"].map(|id| Identity::Spiffe(id.into()));
+        let origin = Origin::default();
+        assert!(origin.is(Listener::Forward, Some(&one)) && origin.is(Listener::Forward, Some(&one)));
+        assert!(
+            !origin.is(Listener::Forward, Some(&two))
+                && !origin.is(Listener::Forward, None)
+                && !origin.is(Listener::Transparent, Some(&one))
+        );
+        let bare = Origin::default();
+        assert!(bare.is(Listener::Forward, None) && !bare.is(Listener::Forward, Some(&one)));
+    }
+}

@@ -122,10 +122,13 @@ pub(super) fn identities(registry: &RawRegistry, issuers: &[Ref], specs: &[Issue
     problems
 }
 
+/// An issuer, a claim, and the value it must have.
+type Asked<'a> = (&'a str, &'a str, String);
+
 /// Rules of two agents of which one asks for a part of what the other does: a token could be both.
 fn overlaps(all: &[(&RawAgent, &RawIdentity)]) -> Vec<Problem> {
     // By the first claim each asks for, which a rule that asks for more has too.
-    let mut by_first: HashMap<(&str, &str, String), Vec<(&RawAgent, &RawIdentity)>> = HashMap::new();
+    let mut by_first: HashMap<Asked<'_>, Vec<(&RawAgent, &RawIdentity)>> = HashMap::new();
     let claims = |identity: &RawIdentity| match &identity.rule.what {
         IdentitySpec::Jwt { issuer, claims } => Some((issuer.clone(), claims.clone())),
         IdentitySpec::Spiffe(_) | IdentitySpec::ServiceAccount { .. } => None,

@@ -72,7 +72,8 @@ pub(super) fn identities(value: &Value<'_>) -> Vec<RawIdentity> {
         let Some(identity) = identity(&item) else { continue };
         let spiffe = |i: &RawIdentity| matches!(i.rule.what, IdentitySpec::Spiffe(_));
         if spiffe(&identity) && found.iter().any(spiffe) {
-            item.wrong("the agent has more than one SPIFFE ID", "register a second agent for it");
+            let problem = identity.name.spot.problem("the agent has more than one SPIFFE ID");
+            item.source.note(problem.help("register a second agent for it"));
         }
         found.push(identity);
     }

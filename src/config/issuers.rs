@@ -130,7 +130,7 @@ fn issuer(value: &Value<'_>, names: &mut Vec<Ref>, files: &mut Vec<PathBuf>) -> 
     let audience =
         fields.required("audience", "a token for someone else must not be taken here: name the audience that its tokens for Remit have");
     let audience = audience.and_then(texts);
-    let algorithms = fields.optional("algorithms").map_or(Some(vec![Algorithm::Rs256, Algorithm::Es256]), algorithms);
+    let algorithms = fields.optional("algorithms").map_or_else(|| Some(vec![Algorithm::Rs256, Algorithm::Es256]), algorithms);
     let types = fields.optional("types").map_or_else(|| Some(vec!["JWT".into(), "at+jwt".into()]), texts);
     let control = fields.optional("control").map_or_else(|| Some(Vec::new()), texts);
     let principal = match fields.optional("principal") {

@@ -130,7 +130,7 @@ fn bundle(value: &Value<'_>, files: &mut Vec<PathBuf>) -> Option<BundleSpec> {
 
 /// `listen.forward`: an address, or `{address, tls}`.
 pub(super) fn listen_tls(value: &Value<'_>, files: &mut Vec<PathBuf>) -> Option<(std::net::SocketAddr, Option<ListenTls>)> {
-    if matches!(value.node.kind, Kind::Text(_)) {
+    if !matches!(value.node.kind, Kind::Map(_)) {
         return Some((value.parse(units::socket)?, None));
     }
     let fields = value.fields(&["address", "tls"])?;

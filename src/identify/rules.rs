@@ -24,10 +24,13 @@ pub struct Mapped {
 pub struct Identities {
     spiffe: HashMap<Arc<str>, Mapped, RandomState>,
     /// By `namespace/name`, and by its issuer where the rule names one.
-    accounts: HashMap<(Arc<str>, Option<Arc<str>>), Mapped, RandomState>,
+    accounts: HashMap<Account, Mapped, RandomState>,
     /// By issuer: for each list of claims that rules ask for, what each list of values means.
     tokens: HashMap<Arc<str>, Vec<Shape>, RandomState>,
 }
+
+/// `namespace/name`, and the issuer that a rule names.
+type Account = (Arc<str>, Option<Arc<str>>);
 
 /// The rules that ask for the same claims.
 #[derive(Debug)]
