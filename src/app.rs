@@ -2,6 +2,7 @@
 
 mod events;
 mod front;
+mod guardrails;
 mod orchestrators;
 mod reload;
 
@@ -111,6 +112,7 @@ fn load_rest(config: &Config) -> Result<Rest, Problems> {
     if let Err(found) = check_grants(config, &catalog) {
         problems.extend(found.0);
     }
+    problems.extend(guardrails::check(&config.policies, &catalog));
     let decider = match Decider::load(sources(config, &registry, &catalog)) {
         Ok((decider, more)) => {
             warnings.extend(more);
@@ -143,6 +145,7 @@ pub fn policy_sources(path: &std::path::Path) -> Result<decide::Sources, Problem
 fn sources(config: &Config, registry: &RegistrySpec, catalog: &Catalog) -> decide::Sources {
     decide::Sources {
         builtin: config.policies.builtin,
+        guardrails: guardrails::sources(&config.policies, catalog),
         paths: config.policies.paths.clone(),
         registry: decide::registry_data(registry),
         parameters: catalog.parameter_names().into_iter().collect(),

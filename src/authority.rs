@@ -27,7 +27,7 @@ pub use limits::Reservation;
 pub use nearest::{Lack, Nearest};
 pub use registry::{Agent, EffectiveMode, Registry};
 pub use start::Start;
-pub use tasks::{Found, RevokeLeases, Tasks};
+pub use tasks::{Found, Labelled, RevokeLeases, Tasks};
 
 use time::OffsetDateTime;
 

@@ -16,11 +16,13 @@ mod id;
 mod intent;
 mod labels;
 mod lease;
+mod leash;
 mod path;
 mod proof;
 mod redirects;
 mod spiffe;
 mod state;
+mod succeeded;
 mod task;
 
 pub use account::{Account, Outcome, Recorder};
@@ -34,11 +36,13 @@ pub use id::{DecisionId, TaskId, TraceId};
 pub use intent::{Effect, ErrorForm, Intent, Label, Operation, Param, Params, Provider, UNKNOWN_HOST};
 pub use labels::{Labels, Touched};
 pub use lease::{Inject, Lease, is_credential_field};
+pub use leash::{Leash, Release};
 pub use path::{Path, PathError};
 pub use proof::{Identity, Origin, Proof};
 pub use redirects::Redirects;
 pub use spiffe::spiffe_domain;
 pub use state::{Accepted, Armed, Entering, Identified, Permitted, Understood};
+pub use succeeded::Succeeded;
 pub use task::{AgentRef, Ends, Link, LinkKind, Mode, Principal, Task};
 
 pub use crate::{

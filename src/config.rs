@@ -8,6 +8,7 @@ mod against;
 mod credentials;
 mod cross;
 mod files;
+mod guardrails;
 mod identities;
 mod inbound;
 mod inline;
@@ -32,8 +33,8 @@ pub use inbound::{AgentProtocol, Delegation, DelegationKey, DelegationTrust, Inb
 pub use issuers::{Endpoint, IssuerSpec, IssuerTimes, KeysFrom, PrincipalSpec, ProvenBy};
 pub use spiffe::{BundleSpec, ListenCertificate, ListenTls, SpiffeSpec, WorkloadApi};
 pub use types::{
-    AgentSpec, Ambient, Audit, Ca, CatalogSource, Cidr, Config, ControlTcp, CredentialKind, CredentialSpec, Durability, GrantSpec,
-    HostPattern, InjectSpec, LimitSpec, Limits, Listen, ModeSpec, OnDrift, Place, Policies, RegistrySpec, Roots, SecretSource, Sink,
-    Status, TaskSpec, Timeouts, Tls, Upstream, UpstreamProxy, WideLimitSpec, WorkflowSpec,
+    AgentSpec, Ambient, Audit, Ca, CatalogSource, Cidr, Config, ControlTcp, CredentialKind, CredentialSpec, Durability, Exfiltration,
+    GrantSpec, HostPattern, InjectSpec, LimitSpec, Limits, Listen, ModeSpec, OnDrift, OwnProvider, Place, Policies, RegistrySpec, Roots,
+    SecretSource, Sink, Status, TaskSpec, Timeouts, Tls, Upstream, UpstreamProxy, WideLimitSpec, WorkflowSpec,
 };
 pub use watch::{Watcher, watch};

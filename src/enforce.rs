@@ -8,6 +8,7 @@ mod accept;
 mod answer;
 mod house;
 mod inbound;
+mod open;
 mod prove;
 mod read;
 mod step;
@@ -22,6 +23,7 @@ use hyper::body::Incoming;
 pub use answer::Answer;
 pub use house::{House, Parts, Rules};
 pub use inbound::Entrance;
+pub use open::Again;
 
 use crate::{
     call::{Account, Arriving, Listener},
@@ -79,7 +81,7 @@ impl House {
             Some(delegations) => self.hand_over(rules, delegations, armed, now).await?,
         };
         let armed = self.record(rules, armed, now).await?;
-        let armed = self.recheck(armed)?;
+        let armed = self.recheck(rules, armed)?;
         self.send(rules, armed, reservation).await
     }
 }

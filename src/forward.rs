@@ -20,6 +20,7 @@ pub use body::{Cut, Progress, Upstream};
 pub use guard::AddressGuard;
 pub use inward::Inward;
 pub use send::{Reply, Sent};
+pub use splice::Until;
 
 use crate::{
     config::{self, Timeouts},

@@ -6,7 +6,7 @@ use arc_swap::ArcSwapOption;
 use rustls::sign::CertifiedKey;
 
 use crate::{
-    config::{ListenCertificate, ListenTls},
+    config::{Config, ListenCertificate, ListenTls},
     enforce::House,
     identify::Spiffe,
     problem::{Problem, Problems},

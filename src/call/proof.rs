@@ -90,7 +90,7 @@ mod tests {
 
     fn proof(from: Moment, until: Duration, again: Duration) -> Proof {
         let identity = Identity::Spiffe("spiffe://a/b".into());
-        Proof { identity, claims: Map::new(), principal: None, until: from.later(until), again: from.later(again) }
+        Proof { identity, claims: Map::new(), certificate: None, principal: None, until: from.later(until), again: from.later(again) }
     }
 
     #[test]

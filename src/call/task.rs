@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use super::{Labels, Origin, Redirects, TaskId, TraceId};
+use super::{Labels, Origin, Redirects, Succeeded, TaskId, TraceId};
 use crate::clock::Moment;
 
 /// Whether policy refusals are enforced, or only recorded.
@@ -99,6 +99,8 @@ pub struct Task {
     pub over_since: OnceLock<Instant>,
     /// One set for a task and all below it, and for an ambient task and its successors.
     pub labels: Arc<Labels>,
+    /// As the labels, one for all of these. Kept while a policy asks.
+    pub succeeded: Arc<Succeeded>,
     /// Where its allowed answers sent it.
     pub redirects: Redirects,
     /// From where its handle is shown.
@@ -158,6 +160,12 @@ impl Task {
     pub fn deadline(&self) -> Instant {
         let from = self.ends.from.instant;
         from.checked_add(self.ends.lifetime()).unwrap_or(from)
+    }
+
+    /// Since when it is over, where it was ended: its own end, or that of one above.
+    #[must_use]
+    pub fn over_since(&self) -> Option<Instant> {
+        self.upwards().find_map(|task| task.over_since.get().copied())
     }
 
     /// This task, the one that it is part of, and so on up.

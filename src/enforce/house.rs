@@ -11,7 +11,7 @@ use crate::{
         Registry, Tasks,
         token::{Delegations, Used},
     },
-    call::{Account, DecisionId, Recorder},
+    call::{Account, DecisionId, Outcome, Recorder},
     clock::{self, Moment},
     config::Config,
     credential::Broker,
@@ -23,6 +23,8 @@ use crate::{
     metrics::Metrics,
     tls::Terminator,
 };
+
+use super::open::{Again, OpenCalls};
 
 /// What the files say: replaced whole when they change. A call keeps the rules it began with.
 #[derive(Debug)]
@@ -80,6 +82,22 @@ struct Inner {
     bodies: Arc<Semaphore>,
     /// Delegation tokens that were used.
     used: Used,
+    open: Arc<OpenCalls>,
+}
+
+/// Writes outcomes, and how long what was open lasted after it was to end.
+struct Outcomes {
+    audit: Arc<Audit>,
+    metrics: Arc<Metrics>,
+}
+
+impl Recorder for Outcomes {
+    fn outcome(&self, outcome: &Outcome) {
+        if let Some(since) = outcome.cut_since {
+            self.metrics.revocation.observe(since.elapsed().as_secs_f64());
+        }
+        self.audit.outcome(outcome);
+    }
 }
 
 impl House {
@@ -87,8 +105,9 @@ impl House {
     pub fn new(parts: Parts) -> Self {
         let Parts { rules, tasks, audit, metrics, terminator, drain } = parts;
         let kib = usize::try_from(rules.config.limits.body_total >> 10).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self(Arc::new(Inner {
-            recorder: audit.clone(),
+        let recorder = Arc::new(Outcomes { audit: audit.clone(), metrics: metrics.clone() });
+        let house = Self(Arc::new(Inner {
+            recorder,
             registry: Arc::new(ArcSwap::new(rules.registry.clone())),
             rules: ArcSwap::from_pointee(rules),
             tasks,
@@ -98,7 +117,15 @@ impl House {
             drain,
             bodies: Arc::new(Semaphore::new(kib)),
             used: Used::default(),
-        }))
+            open: Arc::default(),
+        }));
+        let inner = Arc::downgrade(&house.0);
+        house.tasks().on_labels(Box::new(move |labels| {
+            if let Some(inner) = inner.upgrade() {
+                Self(inner).labelled(labels, Again::Labels);
+            }
+        }));
+        house
     }
 
     /// The rules in force.
@@ -107,10 +134,12 @@ impl House {
         self.0.rules.load_full()
     }
 
-    /// Puts new rules in force, for calls that begin from now on.
+    /// Puts new rules in force: for calls that begin from now on, and for those whose request side is
+    /// still open.
     pub fn replace(&self, rules: Rules) {
         self.0.registry.store(rules.registry.clone());
         self.0.rules.store(Arc::new(rules));
+        self.rules_changed();
     }
 
     /// The registry in force; follows reloads.
@@ -154,6 +183,10 @@ impl House {
 
     pub(super) fn used_tokens(&self) -> &Used {
         &self.0.used
+    }
+
+    pub(super) fn open_calls(&self) -> &Arc<OpenCalls> {
+        &self.0.open
     }
 
     pub(super) fn bodies(&self) -> &Arc<Semaphore> {

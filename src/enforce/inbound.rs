@@ -19,7 +19,7 @@ use crate::{
     clock::Moment,
     config::Inbound,
     decide,
-    forward::Inward,
+    forward::{Inward, Until},
     identify,
     listen::Door,
     refusal::{Reason, Refusal},
@@ -179,7 +179,7 @@ impl House {
     /// Hands it to the agent. The task is over when the account is closed, after the last byte.
     async fn send_in(&self, entrance: &Entrance, entering: Entering, guest: Guest) -> Step<Delivered> {
         let Guest { entrant, trace, entered } = guest;
-        let task = entered.task().clone();
+        let until = Until { task: entered.task().clone(), leash: None };
         let brief = Brief::of_caller(entering.identified().caller());
         let drops_token = entrant.came_by_token && !entrance.config.keep_token;
         let began = Instant::now();
@@ -192,8 +192,11 @@ impl House {
             .await;
         sent.account.hold(Box::new(entered));
         match sent.reply {
-            Ok(reply) => Ok(Delivered { account: sent.account, lease: None, reply, brief, task, sent: began, answered: Instant::now() }),
-            Err(refusal) => Err(Box::new(Turned { account: sent.account, brief, refusal })),
+            Ok(reply) => Ok(Delivered { account: sent.account, lease: None, reply, brief, until, sent: began, answered: Instant::now() }),
+            Err(refusal) => {
+                sent.account.outcome.cut_since = until.task.over_since();
+                Err(Box::new(Turned { account: sent.account, brief, refusal }))
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use remit::{
         Provider, Task, TaskId, Unit, Window,
     },
     clock::Moment,
-    config::{AgentSpec, GrantSpec, LimitSpec, OnDrift, Place, RegistrySpec, Status, WorkflowSpec},
+    config::{AgentSpec, GrantSpec, LimitSpec, OnDrift, Place, RegistrySpec, Status, WideLimitSpec, WorkflowSpec},
     decide::{self, Decider, Facts, Request, Sources},
 };
 use serde_json::{Value, json};
@@ -49,6 +49,7 @@ pub fn grant(intents: &[&str], effects: &[Effect], wheres: &[(&str, Value)]) -> 
         effects: effects.to_vec(),
         constraints: wheres.iter().map(constraint).collect(),
         limit: None,
+        labels: vec![],
         approval: None,
         credential: None,
         place: Place::default(),
@@ -96,9 +97,22 @@ pub fn registry() -> RegistrySpec {
     }
 }
 
+/// The same with what is limited over all grants, and a grant that labels.
+pub fn limited() -> RegistrySpec {
+    let rate = |max, per| LimitSpec { max, unit: Unit::Calls, per };
+    let writes = WideLimitSpec { intents: vec![], effects: vec![Effect::Write], limit: rate(50, Window::Seconds(3600)) };
+    let issues = WideLimitSpec { intents: vec!["github.issues.*".into()], effects: vec![], limit: rate(9, Window::Agent) };
+    let mut all = registry();
+    all.agents[0].limits.push(issues);
+    all.workflows[0].limits.push(writes);
+    all.workflows[0].grants[1].labels.push(Label::PrivateData);
+    all
+}
+
 pub fn sources(registry: &RegistrySpec) -> Sources {
     Sources {
         builtin: true,
+        guardrails: Vec::new(),
         paths: Vec::new(),
         registry: decide::registry_data(registry),
         parameters: BTreeSet::new(),
@@ -180,6 +194,7 @@ pub fn task_of(links: Vec<Link>) -> Task {
         ended: Default::default(),
         over_since: Default::default(),
         labels: Default::default(),
+        succeeded: Default::default(),
         redirects: Default::default(),
         origin: Default::default(),
     }
