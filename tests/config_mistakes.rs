@@ -320,6 +320,7 @@ fn the_way_in_and_what_is_handed_over() {
         (inbound("").replace("workflow: flow", "workflow: foreign"), format!("{in_front}.workflow: agent `bot` is not bound to workflow `foreign`; add it to the agent's `workflows` at remit.yaml:4")),
         (inbound(", requires: mtls"), format!("{in_front}.requires: an SVID is proven in a TLS handshake, and the listener has no `tls`; add `tls: {{svid: true}}`, or `cert:` and `key:`")),
         (inbound(", requires: nothing"), format!("{in_front}.requires: `nothing` is no value for this; known here: `token`, `mtls`, `network`")),
+        (inbound(", delegation: required"), format!("{in_front}.agent: a delegation token is for a SPIFFE ID, and the agent has none; add `identities: [{{spiffe: …}}]` at remit.yaml:4")),
         (inbound(", uid: []"), format!("{in_front}.uid: no uid is listed, so no socket would fit; list at least one uid, or remove the key")),
         (inbound(", rules: [{path: a/*, workflow: flow}]"), format!("{in_front}.rules[0].path: `a/*` is neither a path nor a prefix ending in `/*`; write it as /triage or /triage/*")),
         (
@@ -332,6 +333,13 @@ fn the_way_in_and_what_is_handed_over() {
         let found = problems(&format!("version: 1\n{line}\n{rest}"));
         assert!(found.lines().any(|l| l == want), "{line}:\n{found}\n{want}");
     }
+    let agent =
+        |id: &str| format!("  - {{id: {id}, owner: o, identities: [{{spiffe: \"spiffe://a/{id}\"}}], address: [\"a.example:80\"]}}\n");
+    let found = problems(&format!("version: 1\nagents:\n{}{}", agent("a"), agent("b")));
+    assert_eq!(
+        found,
+        "remit.yaml:4: agents[1].id: agents `a` and `b` are called at the same address, a.example; a token for one would go to the other: give each a name or a port of its own"
+    );
     let found = problems("version: 1\nagents: [{id: a, owner: o, address: a.example}]\n");
     assert_eq!(
         found,

@@ -302,6 +302,30 @@ async fn a_caller_that_goes_away_ends_the_task() {
 }
 
 #[tokio::test]
+async fn a_drain_lets_what_is_open_come_to_its_end_and_nothing_new_begin() {
+    let mut house = house("inbound-drain", "", false).await;
+    let token = house.token("alice@example.test");
+    let mut conn = house.conn().await;
+    conn.send(get("/stream", &token)).await;
+    assert_eq!(conn.head().await.unwrap().status, 200);
+    house.agent.waits().await;
+    house.remit.signal("TERM");
+    let refused = async {
+        while TcpStream::connect(house.remit.inbound.unwrap()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, refused).await.expect("nothing new is taken");
+    house.agent.go();
+    let end = tokio::time::timeout(PATIENCE, support::chunks::until(&mut conn.stream, &mut conn.read, b"0\r\n")).await;
+    assert!(end.unwrap().is_some(), "the stream came to its end");
+    assert!(house.remit.ended(PATIENCE).await.success());
+    let outcome = house.remit.log().only().await.outcome;
+    assert_eq!(outcome["outcome"], "complete");
+    house.remit.log().verify();
+}
+
+#[tokio::test]
 async fn both_sides_may_speak_http_2_in_the_clear() {
     use http_body_util::BodyExt as _;
     use hyper_util::rt::{TokioExecutor, TokioIo};

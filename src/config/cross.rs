@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    call::Host,
     config::{
         Config, IdentitySpec, IssuerSpec, ListenCertificate,
         credentials::RawCredential,
@@ -87,12 +88,40 @@ pub(super) fn inbound(registry: &RawRegistry, inbound: Option<&RawInbound>, ambi
             None => {}
         }
     }
+    let nameless = |a: &&RawAgent| !a.identities.iter().any(|i| matches!(i.rule.what, IdentitySpec::Spiffe(_)));
+    if inbound.spec.delegation_required
+        && let Some(agent) = registry.agents.iter().find(|a| a.id.name == inbound.agent.name).filter(nameless)
+    {
+        let problem = inbound.agent.spot.problem("a delegation token is for a SPIFFE ID, and the agent has none");
+        let place = &agent.id.spot;
+        problems.push(problem.help(format!("add `identities: [{{spiffe: …}}]` at {}:{}", place.file.display(), place.line)));
+    }
     if let Some(ambient) = ambient
         && ambient.agent.name != inbound.agent.name
     {
         let message =
             format!("the ambient agent is `{}` and the one behind `listen.inbound` is `{}`", ambient.agent.name, inbound.agent.name);
         problems.push(ambient.agent.spot.problem(message).help("one Remit serves one agent's loopback: name the same"));
+    }
+    problems
+}
+
+/// Two agents at one address: a token for one would go to the other.
+pub(super) fn addresses(registry: &RawRegistry) -> Vec<Problem> {
+    let all: Vec<_> = registry.agents.iter().flat_map(|a| a.addresses.iter().map(move |at| (a, at))).collect();
+    let mut problems = Vec::new();
+    for (i, (agent, (host, port))) in all.iter().enumerate() {
+        let same = |other: &&(&RawAgent, &(Host, Option<u16>))| {
+            let (at, other_port) = other.1;
+            at == host && (port.is_none() || other_port.is_none() || port == other_port)
+        };
+        if let Some((other, _)) = all.iter().take(i).find(same)
+            && problems.len() < MAX_PROBLEMS
+        {
+            let message = format!("agents `{}` and `{}` are called at the same address, {host}", other.id.name, agent.id.name);
+            problems
+                .push(agent.id.spot.problem(message).help("a token for one would go to the other: give each a name or a port of its own"));
+        }
     }
     problems
 }

@@ -52,6 +52,7 @@ impl Config {
         if whole {
             // a name may be defined in the file that could not be read
             problems.extend(cross::check(&loader.registry, &loader.credentials, loader.ambient.as_ref()));
+            problems.extend(cross::addresses(&loader.registry));
             problems.extend(cross::inbound(&loader.registry, loader.inbound.as_ref(), loader.ambient.as_ref()));
             let issuers = config.as_ref().map_or(&[][..], |c| &c.issuers);
             problems.extend(cross::identities(&loader.registry, &loader.issuers, issuers));
