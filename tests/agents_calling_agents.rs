@@ -93,7 +93,7 @@ async fn orchestrator(lab: Lab, peer: SocketAddr, upstream: SocketAddr, grants: 
         agent: format!("identities: [{{spiffe: \"{ORCHESTRATOR}\"}}], delegates_to: [summariser]"),
         grants: vec!["{intents: [peers.agents.ask]}".into(), grants.into()],
         more: format!(
-            "registry: [registry.yaml]\ndelegation: {{key: {{file: orchestrator.pem}}}}\n\
+            "registry: [registry.yaml]\ndelegation: {{key: {{file: orchestrator.pem, publish: published.jwks}}}}\n\
              issuers: [{{issuer: \"{ISSUER}\", audience: [remit], keys: {{file: issuer.jwks}}, principal: sub}}]\nlimits: {{decision: 1s}}\n"
         ),
         ..Settings::to(upstream)
@@ -177,6 +177,8 @@ async fn the_second_agent_acts_for_the_principal_of_the_first_and_both_records_s
     let seconds = |v: &Value| time::OffsetDateTime::parse(v.as_str().unwrap(), &time::format_description::well_known::Rfc3339).unwrap();
     assert!(seconds(&task["expires"]) - seconds(&task["time"]) <= time::Duration::seconds(60), "{task}");
     assert_eq!(both.summariser.ends().await, "closed");
+    let set = |name: &str| fs::read_to_string(both.orchestrator.remit.dir.join(name)).unwrap();
+    assert_eq!(set("published.jwks"), set("orchestrator.jwks"), "what the other side is to trust");
 }
 
 #[tokio::test]

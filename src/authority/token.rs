@@ -89,6 +89,13 @@ impl Delegations {
         if problems.is_empty() { Ok(Self { issuer, trust, peers: config.peers.clone(), named }) } else { Err(Problems(problems)) }
     }
 
+    /// Writes the public part of the key that signs, where the config says so.
+    pub fn publish(&self) {
+        if let Some(issuer) = &self.issuer {
+            issuer.publish();
+        }
+    }
+
     /// Whether tokens are issued.
     #[must_use]
     pub fn issues(&self) -> bool {

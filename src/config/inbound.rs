@@ -78,6 +78,8 @@ pub struct DelegationKey {
     pub key: PathBuf,
     /// The SVID whose key that is, leaf first: tokens then carry it (`x5c`).
     pub chain: Option<PathBuf>,
+    /// Where its public part is written as a JWK set, for others to trust.
+    pub publish: Option<PathBuf>,
     pub place: Place,
 }
 
@@ -127,11 +129,11 @@ pub(super) fn inbound(value: &Value<'_>, files: &mut Vec<PathBuf>) -> Option<Raw
     let rules: Vec<(InboundRule, Ref)> =
         fields.optional("rules").and_then(Value::list).unwrap_or_default().iter().filter_map(rule).collect();
     let requires = [("token", Requires::Token), ("mtls", Requires::Mtls), ("network", Requires::Network)];
-    let requires = fields.optional("requires").map_or(Some(Requires::default()), |v| v.one_of(&requires));
+    let requires = fields.optional("requires").map_or_else(|| Some(Requires::default()), |v| v.one_of(&requires));
     let delegation = fields.optional("delegation").map_or(Some(false), |v| v.one_of(&[("optional", false), ("required", true)]));
     let keep_token = fields.optional("token").map_or(Some(false), |v| v.one_of(&[("drop", false), ("keep", true)]));
     let protocols = [("http/1.1", AgentProtocol::Http1), ("h2c", AgentProtocol::H2c)];
-    let protocol = fields.optional("protocol").map_or(Some(AgentProtocol::default()), |v| v.one_of(&protocols));
+    let protocol = fields.optional("protocol").map_or_else(|| Some(AgentProtocol::default()), |v| v.one_of(&protocols));
     let uid = fields.optional("uid").map_or_else(Vec::new, uids);
     let tls = match fields.optional("tls") {
         None => None,
@@ -209,13 +211,17 @@ pub(super) fn delegation(value: Option<&Value<'_>>, files: &mut Vec<PathBuf>) ->
 }
 
 fn key(value: &Value<'_>, files: &mut Vec<PathBuf>) -> Option<DelegationKey> {
-    let fields = value.fields(&["file", "chain"])?;
+    let fields = value.fields(&["file", "chain", "publish"])?;
     let file = fields.required("file", "name the PEM file of the key").and_then(|v| existing(v, files));
     let chain = match fields.optional("chain") {
         None => None,
         Some(v) => Some(existing(v, files)?),
     };
-    Some(DelegationKey { key: file?, chain, place: value.spot().place() })
+    let publish = match fields.optional("publish") {
+        None => None,
+        Some(v) => Some(v.path()?),
+    };
+    Some(DelegationKey { key: file?, chain, publish, place: value.spot().place() })
 }
 
 fn whose(value: &Value<'_>, files: &mut Vec<PathBuf>) -> Option<DelegationTrust> {

@@ -50,6 +50,9 @@ impl Rules {
         if let Some(callers) = &self.callers {
             callers.begin();
         }
+        if let Some(delegations) = &self.delegations {
+            delegations.publish();
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! Signs what a task hands to a peer.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::HeaderValue;
@@ -35,6 +38,7 @@ pub(super) struct Issuer {
     key: SigningKey,
     kid: String,
     chain: Vec<CertificateDer<'static>>,
+    publish: Option<PathBuf>,
 }
 
 /// A token for one call.
@@ -62,7 +66,16 @@ impl Issuer {
                 return Err(wrong(file, "no certificate in PEM is in it".into()));
             }
         }
-        Ok(Self { kid: key.thumbprint(), key, chain })
+        Ok(Self { kid: key.thumbprint(), key, chain, publish: config.publish.clone() })
+    }
+
+    /// Writes what others verify tokens with, where the config says.
+    pub(super) fn publish(&self) {
+        let Some(path) = &self.publish else { return };
+        let set = json!({"keys": [self.key.public_jwk()]}).to_string();
+        if let Err(error) = std::fs::write(path, set) {
+            tracing::error!(%error, path = %path.display(), "the key set of delegation tokens could not be written");
+        }
     }
 }
 
