@@ -7,6 +7,7 @@
 mod against;
 mod credentials;
 mod cross;
+mod endpoint;
 mod files;
 mod guardrails;
 mod identities;
@@ -28,9 +29,10 @@ mod unproved;
 mod watch;
 
 pub use against::OperationFacts;
+pub use endpoint::Endpoint;
 pub use identities::{IdentityRule, IdentitySpec};
 pub use inbound::{AgentProtocol, Delegation, DelegationKey, DelegationTrust, Inbound, InboundRule, PeerSpec, Requires, Whose};
-pub use issuers::{Endpoint, IssuerSpec, IssuerTimes, KeysFrom, PrincipalSpec, ProvenBy};
+pub use issuers::{IssuerSpec, IssuerTimes, KeysFrom, PrincipalSpec, ProvenBy};
 pub use spiffe::{BundleSpec, ListenCertificate, ListenTls, SpiffeSpec, WorkloadApi};
 pub use types::{
     AgentSpec, Ambient, Audit, Ca, CatalogSource, Cidr, Config, ControlTcp, CredentialKind, CredentialSpec, Durability, Exfiltration,

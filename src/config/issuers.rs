@@ -1,11 +1,12 @@
 //! `issuers:`: whose signed tokens prove who calls.
 
+mod spec;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
-    call::Host,
     config::{
-        Place, SecretSource, credentials,
+        Endpoint, SecretSource, credentials,
         node::Kind,
         read::{Fields, Ref, Value, shown},
         units,
@@ -13,87 +14,7 @@ use crate::{
     jose::Algorithm,
 };
 
-/// An issuer of tokens, and how theirs are checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IssuerSpec {
-    /// The `iss` of its tokens, compared whole.
-    pub issuer: Arc<str>,
-    /// One of these must be in `aud`.
-    pub audience: Vec<Box<str>>,
-    pub algorithms: Vec<Algorithm>,
-    /// The `typ` that its tokens may have; they may also have none.
-    pub types: Vec<Box<str>>,
-    pub by: ProvenBy,
-    /// Whether its subjects are Kubernetes service accounts.
-    pub kubernetes: bool,
-    /// PEM roots of the servers that are asked; None: those of `tls.upstream_roots`.
-    pub ca: Option<PathBuf>,
-    /// Presented to the servers that are asked.
-    pub token: Option<SecretSource>,
-    pub principal: Option<PrincipalSpec>,
-    /// Audiences of the tokens that may start tasks over the control API.
-    pub control: Vec<Box<str>>,
-    pub times: IssuerTimes,
-    pub place: Place,
-}
-
-/// How it is shown that a token is the issuer's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProvenBy {
-    /// By a JWK set.
-    Keys(KeysFrom),
-    /// By a Kubernetes API server's TokenReview.
-    Review(Endpoint),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeysFrom {
-    File(PathBuf),
-    Url(Endpoint),
-    /// The `jwks_uri` of the issuer's OpenID Connect discovery document, which is here.
-    Discovery(Endpoint),
-}
-
-/// A server that Remit itself asks. Plain HTTP only on loopback.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    pub tls: bool,
-    pub host: Host,
-    pub port: u16,
-    /// With its query; begins with `/`.
-    pub path: Box<str>,
-}
-
-/// The claim that names whom a token's bearer acts for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PrincipalSpec {
-    pub claim: Box<str>,
-    /// Claims that policies see as `task.principal.claims`.
-    pub keep: Vec<Box<str>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IssuerTimes {
-    /// How far the issuer's clock may be from ours.
-    pub leeway: Duration,
-    /// How often its keys are fetched.
-    pub refresh: Duration,
-    /// How long keys are used that could not be fetched anew.
-    pub stale: Duration,
-    /// How long a reviewed token is believed without asking again.
-    pub remember: Duration,
-}
-
-impl Default for IssuerTimes {
-    fn default() -> Self {
-        Self {
-            leeway: Duration::from_secs(30),
-            refresh: Duration::from_secs(15 * 60),
-            stale: Duration::from_secs(3600),
-            remember: Duration::from_secs(120),
-        }
-    }
-}
+pub use spec::{IssuerSpec, IssuerTimes, KeysFrom, PrincipalSpec, ProvenBy};
 
 const ISSUER: [&str; 13] = [
     "issuer",
@@ -219,7 +140,7 @@ fn cluster(value: &Value<'_>, issuer: &Value<'_>, outer: &Fields<'_>, times: &mu
                     "add `token: {file: /var/run/secrets/kubernetes.io/serviceaccount/token}`",
                 );
             }
-            ProvenBy::Review(review.parse(endpoint)?)
+            ProvenBy::Review(review.parse(Endpoint::parse)?)
         }
         (None, Some(keys)) => ProvenBy::Keys(keys_from(keys, issuer, files)?),
         _ => {
@@ -238,7 +159,7 @@ fn keys_from(value: &Value<'_>, issuer: &Value<'_>, files: &mut Vec<PathBuf>) ->
     if matches!(value.node.kind, Kind::Text(_)) {
         value.one_of(&[("discovery", ())])?;
         let base = issuer.text()?.trim_end_matches('/').to_owned();
-        return match endpoint(&format!("{base}/.well-known/openid-configuration")) {
+        return match Endpoint::parse(&format!("{base}/.well-known/openid-configuration")) {
             Ok(endpoint) => Some(KeysFrom::Discovery(endpoint)),
             Err((message, help)) => {
                 value.wrong(format!("the issuer's discovery document cannot be asked for: {message}"), help);
@@ -249,49 +170,12 @@ fn keys_from(value: &Value<'_>, issuer: &Value<'_>, files: &mut Vec<PathBuf>) ->
     let fields = value.fields(&["file", "url"])?;
     match (fields.optional("file"), fields.optional("url")) {
         (Some(file), None) => Some(KeysFrom::File(existing(file, files)?)),
-        (None, Some(url)) => Some(KeysFrom::Url(url.parse(endpoint)?)),
+        (None, Some(url)) => Some(KeysFrom::Url(url.parse(Endpoint::parse)?)),
         _ => {
             value.wrong("keys come from one place", "write `discovery`, {url: https://…} or {file: FILE}");
             None
         }
     }
-}
-
-impl Endpoint {
-    /// `https://HOST[:PORT][/PATH]`; `http` where nobody is in between. The error is a message and its help.
-    ///
-    /// # Errors
-    /// What is wrong with it, and what to write.
-    pub fn parse(text: &str) -> Result<Self, (String, String)> {
-        endpoint(text)
-    }
-}
-
-fn endpoint(text: &str) -> Result<Endpoint, (String, String)> {
-    let wrong =
-        |why: &str| (format!("`{}` is no address to fetch keys from: {why}", shown(text)), "write it as https://host/path".to_owned());
-    let uri: http::Uri = text.parse().map_err(|_| wrong("it is no URL"))?;
-    let authority = uri.authority().ok_or_else(|| wrong("it names no host"))?;
-    if authority.as_str().contains('@') || text.contains('#') {
-        return Err(wrong("it holds a user or a fragment"));
-    }
-    let (host, port) = units::host_and_port(authority.as_str()).map_err(|(message, _)| wrong(&message))?;
-    let tls = match uri.scheme_str() {
-        Some("https") => true,
-        Some("http") if is_loopback(&host) => false,
-        Some("http") => {
-            let help = "write https: who is in between could give keys of his own".to_owned();
-            return Err((format!("`{}` is plain HTTP beyond loopback", shown(text)), help));
-        }
-        _ => return Err(wrong("its scheme is not https")),
-    };
-    let path = uri.path_and_query().map_or("/", |p| p.as_str());
-    Ok(Endpoint { tls, host, port: port.unwrap_or(if tls { 443 } else { 80 }), path: path.into() })
-}
-
-fn is_loopback(host: &Host) -> bool {
-    let name = host.as_str().trim_start_matches('[').trim_end_matches(']');
-    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 fn algorithms(value: &Value<'_>) -> Option<Vec<Algorithm>> {
