@@ -122,6 +122,7 @@ impl World {
             proven: None,
             peer_uid: None,
             seen: None,
+            behind: None,
         };
         let with_basic = arrival(Some(&self.basic));
         let attribute = || identify(&with_basic, head, tasks, registry, None, now).unwrap();

@@ -35,7 +35,7 @@ use time::OffsetDateTime;
 
 pub use self::{
     key::PublicKey,
-    record::{DecisionRecord, LONGEST_PARAMETER, TaskRecord},
+    record::{DecisionRecord, LONGEST_PARAMETER, Passed, TaskRecord},
     tail::{Call, Filter, Follow, News, last_calls, shown},
     verify::{ChainReport, Expected, Fault, KeyUsed, Report, Verify, What, verify_dir},
 };

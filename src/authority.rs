@@ -4,6 +4,7 @@
 //! outlasts reloads. Nothing here reads a clock on its own but the sweeper: callers say when it is.
 
 mod ambient;
+mod arrivals;
 mod delegate;
 mod ending;
 mod handle;
@@ -17,7 +18,9 @@ mod registry;
 mod shards;
 mod start;
 mod tasks;
+pub mod token;
 
+pub use arrivals::Entered;
 pub use delegate::Delegate;
 pub use handle::Handle;
 pub use limits::Reservation;

@@ -11,6 +11,7 @@ mod endpoint;
 mod files;
 mod guardrails;
 mod identities;
+mod inbound;
 mod inline;
 mod issuers;
 mod limits;
@@ -30,6 +31,7 @@ mod watch;
 pub use against::OperationFacts;
 pub use endpoint::Endpoint;
 pub use identities::{IdentityRule, IdentitySpec};
+pub use inbound::{AgentProtocol, Delegation, DelegationKey, DelegationTrust, Inbound, InboundRule, PeerSpec, Requires, Whose};
 pub use issuers::{IssuerSpec, IssuerTimes, KeysFrom, PrincipalSpec, ProvenBy};
 pub use spiffe::{BundleSpec, ListenCertificate, ListenTls, SpiffeSpec, WorkloadApi};
 pub use types::{

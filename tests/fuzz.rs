@@ -9,17 +9,25 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use remit::{
+    authority::{
+        Registry,
+        token::{Delegations, TYPE, Used},
+    },
     call::Host,
     cli::request,
-    config::CatalogSource,
+    clock::Moment,
+    config::{CatalogSource, Config},
     credential::{Scanner, Scrubber},
     intent::{
         Catalog,
         import::{self, Source},
     },
+    jose::SigningKey,
 };
+use serde_json::{Value, json};
 
 /// xorshift64*: the same run for the same seed.
 struct Random(u64);
@@ -281,4 +289,54 @@ fn descriptions() {
             overlay: None,
         });
     });
+}
+
+/// Mutated as text a token is believed only where it is the one that was signed; with its claims mutated and signed
+/// anew it is believed only within what those above it say.
+#[test]
+fn delegation_tokens() {
+    let dir = std::env::temp_dir().join(format!("remit-fuzz-tokens-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let random = ring::rand::SystemRandom::new();
+    let pkcs8 = ring::signature::EcdsaKeyPair::generate_pkcs8(&ring::signature::ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+    let key = SigningKey::from_pkcs8(pkcs8.as_ref()).unwrap();
+    std::fs::write(dir.join("set.jwks"), json!({"keys": [key.public_jwk()]}).to_string()).unwrap();
+    let [a, b, c] = ["spiffe://acme.example/a", "spiffe://acme.example/b", "spiffe://acme.example/c"];
+    let trust = format!("[{{spiffe: \"{a}\", jwks: set.jwks}}, {{spiffe: \"{b}\", jwks: set.jwks}}]");
+    let config = Config::parse(&format!("version: 1\ndelegation: {{trust: {trust}}}\n"), &dir, &dir.join("f")).unwrap();
+    let delegations = Delegations::load(&config).unwrap();
+    let (registry, now) = (Registry::new(&config.registry, config.mode), Moment::now());
+    let receive = |token: &[u8]| delegations.receive(token, c, &registry, &Used::default(), now);
+    let sign = |claims: &Value| key.sign(TYPE, Some(&key.thumbprint()), &[], claims).ok();
+    let iat = now.utc.unix_timestamp();
+    let grants = json!([{"intents": ["example.items.*"], "effects": ["read"], "where": {"owner": ["acme"]}, "limit": {"calls": 5}}]);
+    let claims = json!({"iss": a, "aud": b, "sub": "alice", "act": {"sub": a}, "iat": iat, "exp": iat + 60, "jti": "1", "grants": grants});
+    let parent = sign(&claims).unwrap();
+    let hash = URL_SAFE_NO_PAD.encode(ring::digest::digest(&ring::digest::SHA256, parent.as_bytes()));
+    let act = json!({"sub": b, "act": {"sub": a}});
+    let claims =
+        json!({"iss": b, "aud": c, "sub": "alice", "act": act, "iat": iat, "exp": iat + 60, "jti": "2", "parent": hash, "grants": grants});
+    let token = format!("{}~{parent}", sign(&claims).unwrap());
+    assert!(receive(token.as_bytes()).is_ok());
+    fuzz(&[token.as_bytes(), parent.as_bytes()], |input| {
+        if receive(input).is_ok() {
+            assert_eq!(input, token.as_bytes());
+        }
+    });
+    let believed = std::cell::Cell::new(0);
+    fuzz(&[claims.to_string().as_bytes()], |input| {
+        let Ok(mutated) = serde_json::from_slice::<Value>(input) else { return };
+        let Some(own) = sign(&mutated) else { return };
+        let Ok(read) = receive(format!("{own}~{parent}").as_bytes()) else { return };
+        believed.set(believed.get() + 1);
+        assert_eq!((&*read.principal.id, &*read.from, read.links.len()), ("alice", b, 3));
+        let held = read.links[2].grants.as_ref().unwrap();
+        for grant in held {
+            assert!(grant["intents"].as_array().unwrap().iter().all(|i| i.as_str().unwrap().starts_with("example.items.")), "{grant}");
+            assert_eq!((&grant["effects"], &grant["where"]), (&json!(["read"]), &json!({"owner": ["acme"]})), "{grant}");
+            assert!(grant["limit"]["calls"].as_u64().is_some_and(|n| n <= 5), "{grant}");
+        }
+    });
+    assert!(believed.get() > 0, "nothing was ever believed");
+    let _ = std::fs::remove_dir_all(&dir);
 }

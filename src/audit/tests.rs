@@ -42,6 +42,7 @@ fn record(id: DecisionId) -> DecisionRecord<'static> {
         lease: None,
         scope: None,
         own_login: false,
+        passed: None,
     }
 }
 

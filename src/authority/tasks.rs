@@ -25,6 +25,7 @@ use crate::{
 use super::{
     End, TaskEvents,
     ambient::Ambient,
+    arrivals::Arrivals,
     handle::Digest,
     limits::{self, Counters, Reservation},
     proven::Proven,
@@ -38,6 +39,7 @@ pub struct Tasks {
     /// How long streams of an ambient task may go on after its successor began.
     pub(super) drain: Duration,
     pub(super) ambient: Ambient,
+    pub(super) arrivals: Arrivals,
     pub(super) proven: Proven,
     pub(super) next: AtomicU64,
     pub(super) active: AtomicUsize,
@@ -125,6 +127,7 @@ impl Tasks {
             events,
             drain,
             ambient: Ambient::default(),
+            arrivals: Arrivals::default(),
             proven: Proven::default(),
             next: AtomicU64::new(1),
             active: AtomicUsize::new(0),

@@ -84,10 +84,12 @@ pub struct Limits {
     pub idle: Duration,
 }
 
-/// The forward listener: `HTTP_PROXY` and `HTTPS_PROXY`, absolute form and CONNECT.
+/// A listener. Forward: `HTTP_PROXY` and `HTTPS_PROXY`, absolute form and CONNECT. Inbound: requests
+/// for the agent itself.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
+    kind: Listener,
     limits: Limits,
     open: Arc<AtomicUsize>,
     front: Option<Front>,
@@ -98,10 +100,10 @@ impl Server {
     ///
     /// # Errors
     /// When the address cannot be had.
-    pub fn bind(address: SocketAddr, limits: Limits) -> io::Result<Self> {
+    pub fn bind(kind: Listener, address: SocketAddr, limits: Limits) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener: TcpListener::from_std(listener)?, limits, open: Arc::default(), front: None })
+        Ok(Self { listener: TcpListener::from_std(listener)?, kind, limits, open: Arc::default(), front: None })
     }
 
     /// Makes it a listener in TLS.
@@ -120,7 +122,8 @@ impl Server {
 
     /// Accepts until a drain is asked for.
     pub async fn run<W: Walk>(self, walk: W, drain: Drain) {
-        let serving = Serving { walk, limits: Arc::new(self.limits), drain: drain.clone(), open: self.open, front: self.front };
+        let limits = Arc::new(self.limits);
+        let serving = Serving { walk, kind: self.kind, limits, drain: drain.clone(), open: self.open, front: self.front };
         loop {
             let accepted = tokio::select! {
                 biased;

@@ -131,6 +131,7 @@ impl Sample {
             lease: Some(&self.lease),
             scope: None,
             own_login: false,
+            passed: None,
         }
     }
 }

@@ -54,6 +54,8 @@ pub struct Settings {
     pub resolve: Vec<(String, SocketAddr)>,
     pub allow: &'static str,
     pub ambient: bool,
+    /// What stands in front of the agent, as `listen.inbound` has it.
+    pub inbound: String,
     /// Hosts that are not intercepted.
     pub tunnel: &'static str,
     /// More members of the agent, such as `status: suspended`.
@@ -73,6 +75,7 @@ impl Settings {
             resolve: vec![(HOST.into(), upstream)],
             allow: "[127.0.0.0/8]",
             ambient: true,
+            inbound: String::new(),
             tunnel: "[]",
             agent: String::new(),
             via: None,
@@ -88,10 +91,11 @@ impl Settings {
         let agent = if self.agent.is_empty() { String::new() } else { format!(", {}", self.agent) };
         let grants: String = self.grants.iter().map(|g| format!("      - {g}\n")).collect();
         let via = self.via.map_or(String::new(), |to| format!(", proxy: \"http://{to}\""));
+        let inbound = if self.inbound.is_empty() { String::new() } else { format!(", inbound: {}", self.inbound) };
         let ambient = if self.ambient { "tasks: {ambient: {agent: tester, workflow: work}}\n" } else { "" };
         format!(
             "version: 1\n\
-             listen: {{forward: \"127.0.0.1:0\", admin: \"127.0.0.1:0\", control: \"unix:remit.sock\"}}\n\
+             listen: {{forward: \"127.0.0.1:0\", admin: \"127.0.0.1:0\", control: \"unix:remit.sock\"{inbound}}}\n\
              tls: {{publish: ca.pem, upstream_roots: [upstream-ca.pem], tunnel: {}}}\n\
              catalog: [catalog.yaml]\n\
              agents:\n  - {{id: tester, owner: owner@example.test, workflows: [work]{agent}}}\n\
@@ -176,6 +180,8 @@ pub struct Remit {
     pub dir: PathBuf,
     pub proxy: SocketAddr,
     pub admin: SocketAddr,
+    /// Where the agent behind it is called.
+    pub inbound: Option<SocketAddr>,
     pub trust: Arc<ClientConfig>,
     printed: Arc<Mutex<String>>,
 }
@@ -219,8 +225,10 @@ impl Remit {
         let heard = || told.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|_| panic!("Remit did not start:\n{}", printed.lock()));
         let (first, second) = (heard(), heard());
         assert_eq!((first.0, second.0), ("forward proxy", "admin"));
+        let inbound =
+            printed.lock().lines().find(|l| l.contains("inbound listening")).and_then(|l| l.split("address=").nth(1)?.trim().parse().ok());
         let trust = trust(&dir.join("ca.pem"));
-        Self { child, dir: dir.to_owned(), proxy: first.1, admin: second.1, trust, printed }
+        Self { child, dir: dir.to_owned(), proxy: first.1, admin: second.1, inbound, trust, printed }
     }
 
     /// What it has logged so far.
