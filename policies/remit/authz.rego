@@ -21,6 +21,7 @@ else := {
 	"credential": credential,
 	"approval": array.concat(approvals, [{}])[0],
 	"scope": {},
+	"grants": granting,
 } if {
 	count(approvals) + count(guard_ask) > 0
 }
@@ -33,6 +34,7 @@ else := {
 	"credential": credential,
 	"approval": {},
 	"scope": {},
+	"grants": granting,
 }
 
 refusal(verdict, code, reasons) := {
@@ -131,6 +133,9 @@ met(constraint) if {
 }
 
 # --- what the holds carry with them ---------------------------------------------------------
+
+# The grants that allow it, one for each link: the record names them.
+granting := [hold.grant.key | some hold in held]
 
 approvals := array.concat(
 	[approval | some hold in held; approval := hold.grant.approval],

@@ -8,7 +8,9 @@ use time::OffsetDateTime;
 
 use super::{line, text};
 use crate::{
-    call::{Caller, DecisionId, Destination, Intent, Lease, Listener, Mode, Outcome, Param, Path, Task, TaskId, Verdict},
+    call::{
+        Caller, DecisionId, Destination, Intent, Label, Lease, LimitRule, Listener, Mode, Outcome, Param, Path, Task, TaskId, Verdict, Window,
+    },
     refusal::Reason,
 };
 
@@ -45,6 +47,12 @@ pub struct DecisionRecord<'a> {
     pub lease: Option<&'a Lease>,
     /// What the lease was narrowed to.
     pub scope: Option<&'a Value>,
+    /// The grants that allow it, as [`crate::call::Decision::grants`] has them.
+    pub grants: &'a [Box<str>],
+    /// What was taken from, one for each.
+    pub limits: &'a [LimitRule],
+    /// What the task is labelled with when an answer comes.
+    pub labels: &'a [Label],
     /// Whether the agent's own login passes (credential kind `own`, `mode: observe`).
     pub own_login: bool,
 }
@@ -353,6 +361,18 @@ fn verdict(out: &mut Vec<u8>, r: &DecisionRecord<'_>) {
     }
     key!(out, "reasons");
     text::list(out, b"[]", r.reasons.iter(), |out, s| sentence(out, s));
+    if !r.grants.is_empty() {
+        key!(out, "grants");
+        text::list(out, b"[]", r.grants.iter(), |out, g| text::string(out, g));
+    }
+    if !r.limits.is_empty() {
+        key!(out, "limits");
+        text::list(out, b"[]", r.limits.iter(), limit);
+    }
+    if !r.labels.is_empty() {
+        key!(out, "labels");
+        text::list(out, b"[]", r.labels.iter(), |out, l| text::string(out, l.as_str()));
+    }
     if let Some(approval) = r.approval {
         key!(out, "approval");
         text::value(out, approval);
@@ -374,6 +394,18 @@ fn verdict(out: &mut Vec<u8>, r: &DecisionRecord<'_>) {
     if let Some(expires) = lease.expires {
         key!(out, "expires");
         text::time(out, expires);
+    }
+    out.push(b'}');
+}
+
+/// `{"key":"…","window":"task"}`, or a window in seconds.
+fn limit(out: &mut Vec<u8>, limit: &LimitRule) {
+    out.extend_from_slice(b"{\"key\":");
+    text::string(out, &limit.key);
+    key!(out, "window");
+    match limit.window {
+        Window::Task => out.extend_from_slice(b"\"task\""),
+        Window::Seconds(s) => text::number(out, s),
     }
     out.push(b'}');
 }

@@ -8,7 +8,7 @@ use crate::{
     audit::DecisionRecord,
     authority::Reservation,
     call::{
-        Accepted, Account, Armed, Arriving, Body, Decision, Identified, Intent, Lease, Mode, Operation, Permitted, Task, Understood,
+        Accepted, Account, Armed, Arriving, Body, Decision, Identified, Intent, Lease, LimitRule, Mode, Operation, Permitted, Task, Understood,
         Verdict,
     },
     clock::Moment,
@@ -150,9 +150,7 @@ impl House {
 
     /// Takes from the limits that the decision set.
     pub(super) async fn reserve(&self, rules: &Rules, permitted: Permitted, now: Moment) -> Step<(Permitted, Reservation)> {
-        // What is only observed spends nothing.
-        let limits = if permitted.permit().mode() == Mode::Observe { &[] } else { &permitted.decision().limits[..] };
-        match self.tasks().reserve(permitted.permit().task(), limits, now.instant) {
+        match self.tasks().reserve(permitted.permit().task(), taken(&permitted), now.instant) {
             Ok(reservation) => Ok((permitted, reservation)),
             Err(refusal) => Err(self.turn_known(rules, At::Permitted(permitted), refusal).await),
         }
@@ -195,6 +193,9 @@ impl House {
             cached: permitted.cached(),
             lease: armed.lease(),
             scope: decision.scope.as_ref(),
+            grants: &decision.grants,
+            limits: taken(permitted),
+            labels: &decision.labels,
             own_login: permitted.permit().passes_own_login(),
         };
         match self.audit().decision(&record, self.audit().durability_of(understood.intents())).await {
@@ -245,6 +246,11 @@ impl House {
             self.metrics().call(Some(&intent.operation.provider.id), Some(intent.operation.effect), verdict, reason);
         }
     }
+}
+
+/// The limits that a call takes from. What is only observed spends nothing.
+fn taken(permitted: &Permitted) -> &[LimitRule] {
+    if permitted.permit().mode() == Mode::Observe { &[] } else { &permitted.decision().limits }
 }
 
 /// The intent of the call whose answer sent the task to this very URL.

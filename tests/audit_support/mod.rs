@@ -129,6 +129,9 @@ impl Sample {
             cached: true,
             lease: Some(&self.lease),
             scope: None,
+            grants: &[],
+            limits: &[],
+            labels: &[],
             own_login: false,
         }
     }
