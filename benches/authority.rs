@@ -73,8 +73,7 @@ impl World {
         let mut last = None;
         for i in 0..live {
             let principal = Principal { id: "alice".into(), verified: false, claims: serde_json::Value::Null };
-            let agent = format!("agent-{}", i % agents).into();
-            let start = Start { agent, workflow: "w".into(), principal, lifetime: None, grants: vec![] };
+            let start = Start::new(format!("agent-{}", i % agents), "w", principal);
             last = tasks.start(&registry, start, Moment::now()).ok();
         }
         let (_, handle) = last.unwrap();

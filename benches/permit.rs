@@ -43,7 +43,7 @@ fn main() {
     let (rules, _) = app::load(&config).unwrap();
     let tasks = Tasks::new(Arc::new(SystemClock), Arc::new(NoEvents), Duration::ZERO);
     let principal = Principal { id: Arc::from("bench"), verified: false, claims: serde_json::json!({}) };
-    let start = Start { agent: Arc::from("bench"), workflow: Arc::from("bench"), principal, lifetime: None, grants: Vec::new() };
+    let start = Start::new("bench", "bench", principal);
     let (_task, handle) = tasks.start(&rules.registry, start, Moment::now()).unwrap();
     let claim = HeaderValue::from_str(&format!("Bearer {}", handle.expose())).unwrap();
     let (seen, recorder): (Seen, Arc<dyn Recorder>) = (Seen::default(), Arc::new(Nowhere));

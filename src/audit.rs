@@ -5,16 +5,20 @@
 //! kept here: [`Audit::decision`] returns once the record is written (or durable), the outcome's
 //! place is reserved with it, and calls of a process that died get `unknown` from the next one.
 
+mod export;
 mod files;
+mod filter;
 mod key;
 mod line;
 mod log;
+mod ocsf;
 mod record;
 mod recover;
 mod retain;
 mod sink;
 mod tail;
 mod text;
+mod tree;
 mod verify;
 mod writer;
 
@@ -34,9 +38,13 @@ use ring::rand::{SecureRandom, SystemRandom};
 use time::OffsetDateTime;
 
 pub use self::{
+    export::{Exported, export},
+    filter::Filter,
     key::PublicKey,
+    ocsf::{OCSF_VERSION, cloud_event},
     record::{DecisionRecord, LONGEST_PARAMETER, TaskRecord},
-    tail::{Call, Filter, Follow, News, last_calls, shown},
+    tail::{Call, Follow, News, last_calls, shown},
+    tree::{Item, Tree, tree},
     verify::{ChainReport, Expected, Fault, KeyUsed, Report, Verify, What, verify_dir},
 };
 use self::{

@@ -11,13 +11,15 @@ mod narrow;
 mod nearest;
 mod registry;
 mod shards;
+mod start;
 mod tasks;
 
 pub use handle::Handle;
 pub use limits::Reservation;
 pub use nearest::{Lack, Nearest};
 pub use registry::{Agent, EffectiveMode, Registry};
-pub use tasks::{Found, Start, Tasks};
+pub use start::Start;
+pub use tasks::{Found, Tasks};
 
 use crate::{call::Task, refusal::Refusal};
 
@@ -32,10 +34,16 @@ pub enum End {
     Withdrawn,
     /// The configuration names another ambient agent or workflow now.
     Replaced,
+    /// The task that it was part of has ended.
+    Parent,
+    /// The response to the request that it was started for is over.
+    Closed,
+    /// Its agent differs from what was registered.
+    Drift,
 }
 
 impl End {
-    pub const ALL: [Self; 4] = [Self::Asked, Self::Expired, Self::Withdrawn, Self::Replaced];
+    pub const ALL: [Self; 7] = [Self::Asked, Self::Expired, Self::Withdrawn, Self::Replaced, Self::Parent, Self::Closed, Self::Drift];
 
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -44,6 +52,9 @@ impl End {
             Self::Expired => "expired",
             Self::Withdrawn => "withdrawn",
             Self::Replaced => "replaced",
+            Self::Parent => "parent",
+            Self::Closed => "closed",
+            Self::Drift => "drift",
         }
     }
 }

@@ -53,7 +53,7 @@ fn tasks() -> Tasks {
 
 fn start(tasks: &Tasks, registry: &Registry) -> Arc<Task> {
     let principal = Principal { id: "alice".into(), verified: false, claims: serde_json::json!({}) };
-    let start = Start { agent: "bot".into(), workflow: "w".into(), principal, lifetime: None, grants: vec![] };
+    let start = Start::new("bot", "w", principal);
     tasks.start(registry, start, Moment::now()).unwrap().0
 }
 

@@ -38,7 +38,7 @@ workflows: [{{id: bench, purpose: bench, max_lifetime: 24h, grants: [{{intents: 
     let app = App::build(Config::load(&dir.join("remit.yaml")).unwrap()).unwrap();
     let (address, house) = (app.address().unwrap(), app.house().clone());
     let principal = Principal { id: Arc::from("bench"), verified: false, claims: serde_json::json!({}) };
-    let start = Start { agent: Arc::from("bench"), workflow: Arc::from("bench"), principal, lifetime: None, grants: Vec::new() };
+    let start = Start::new("bench", "bench", principal);
     let (_, handle) = house.tasks().start(&house.rules().registry, start, Moment::now()).unwrap();
     tokio::spawn(app.run(std::future::pending()));
     let authorization = format!("Basic {}", STANDARD.encode(format!("task:{}", handle.expose())));

@@ -112,7 +112,7 @@ pub(super) fn task(task: &Task, over: Option<Reason>) -> Value {
         "labels": task.labels.list(),
         "state": state,
         "started": stamp(task.started),
-        "expires": stamp(task.expires),
+        "expires": stamp(task.expires()),
     })
 }
 

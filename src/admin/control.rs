@@ -104,11 +104,11 @@ async fn start_task(State(control): State<Control>, asker: Asker, body: Bytes) -
     }
     let lifetime = new.lifetime.as_deref().map(lifetime).transpose()?;
     let principal = Principal { id: new.principal, verified: false, claims: json!({}) };
-    let start = Start { agent: new.agent, workflow: new.workflow, principal, lifetime, grants: new.grants };
+    let start = Start { lifetime, grants: new.grants, ..Start::new(new.agent, new.workflow, principal) };
     let registry = control.registry.load_full();
     let (task, handle) = control.tasks.start(&registry, start, asker.now).map_err(|refusal| Answer::refused(&refusal))?;
     let proxy = control.proxy.map(|address| format!("http://task:{}@{}", handle.expose(), reachable(address)));
-    let body = json!({"id": task.id.as_str(), "handle": handle.expose(), "proxy": proxy, "expires": answer::stamp(task.expires)});
+    let body = json!({"id": task.id.as_str(), "handle": handle.expose(), "proxy": proxy, "expires": answer::stamp(task.expires())});
     Ok(([(LOCATION, format!("/v1/tasks/{}", task.id))], json_body(StatusCode::CREATED, &body)).into_response())
 }
 

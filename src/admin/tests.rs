@@ -148,7 +148,7 @@ async fn a_task_is_started_shown_and_ended() {
     assert_eq!(started["proxy"], format!("http://task:{handle}@127.0.0.1:8080"));
     let found = live.house.tasks.by_handle(handle.as_bytes(), live.house.now().instant).unwrap();
     assert_eq!(found.task.id.as_str(), id);
-    assert_eq!(started["expires"], answer::stamp(found.task.expires));
+    assert_eq!(started["expires"], answer::stamp(found.task.expires()));
 
     let (status, all) = live.send(None, Method::GET, "/v1/tasks", None).await;
     assert_eq!((status, &all["tasks"][0]["id"], &all["tasks"][0]["state"]), (200, &json!(id), &json!("active")));

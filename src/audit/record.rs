@@ -9,7 +9,8 @@ use time::OffsetDateTime;
 use super::{line, text};
 use crate::{
     call::{
-        Caller, DecisionId, Destination, Intent, Label, Lease, LimitRule, Listener, Mode, Outcome, Param, Path, Task, TaskId, Verdict, Window,
+        Caller, DecisionId, Destination, Intent, Label, Lease, LimitRule, Listener, Mode, Outcome, Param, Path, Task, TaskId, TraceId,
+        Verdict, Window,
     },
     refusal::Reason,
 };
@@ -106,7 +107,7 @@ pub(super) fn decision(out: &mut Vec<u8>, r: &DecisionRecord<'_>) {
     out.extend_from_slice(&r.id.text());
     out.extend_from_slice(b"\",\"time\":");
     text::time(out, r.time);
-    if let Some(trace) = r.traceparent.and_then(trace_id) {
+    if let Some(trace) = r.traceparent.and_then(TraceId::text_in) {
         plain!(out, "trace", trace);
     }
     plain!(out, "mode", r.mode.as_str());
@@ -180,6 +181,12 @@ pub(super) fn task(out: &mut Vec<u8>, record: &TaskRecord<'_>, time: OffsetDateT
         TaskRecord::Started(task) => {
             plain!(out, "event", "started");
             field!(out, "id", task.id.as_str());
+            if let Some(parent) = &task.parent {
+                field!(out, "parent", parent.id.as_str());
+            }
+            if let Some(trace) = task.trace {
+                field!(out, "trace", &trace.to_string());
+            }
             plain!(out, "mode", task.mode.as_str());
             field!(out, "agent", &task.agent.id);
             if let Some(spiffe) = &task.agent.spiffe_id {
@@ -193,7 +200,7 @@ pub(super) fn task(out: &mut Vec<u8>, record: &TaskRecord<'_>, time: OffsetDateT
             key!(out, "delegation");
             text::value(out, &serde_json::to_value(&task.chain).unwrap_or_default());
             key!(out, "expires");
-            text::time(out, task.expires);
+            text::time(out, task.expires());
         }
         TaskRecord::Ended { task, why } => {
             plain!(out, "event", "ended");
@@ -408,15 +415,6 @@ fn limit(out: &mut Vec<u8>, limit: &LimitRule) {
         Window::Seconds(s) => text::number(out, s),
     }
     out.push(b'}');
-}
-
-/// The trace id of a `traceparent`, when it is one (W3C Trace Context §3.2.2.3).
-fn trace_id(traceparent: &str) -> Option<&str> {
-    let bytes = traceparent.as_bytes();
-    let id = traceparent.get(3..35)?;
-    let hex = |b: &u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-    let shaped = bytes.len() >= 55 && bytes.get(2) == Some(&b'-') && bytes.get(35) == Some(&b'-');
-    (shaped && id.bytes().all(|b| hex(&b)) && id.bytes().any(|b| b != b'0')).then_some(id)
 }
 
 fn sentence(out: &mut Vec<u8>, s: &str) {

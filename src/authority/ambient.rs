@@ -1,7 +1,4 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
@@ -15,8 +12,8 @@ use crate::{
 
 use super::{
     End, Registry, Tasks,
-    limits::Counters,
-    tasks::{Live, Plan, authorised},
+    start::{Beginning, Plan, authorised},
+    tasks::Live,
 };
 
 /// The ambient task that is current, if one has begun.
@@ -30,8 +27,6 @@ pub(super) struct Ambient {
 #[derive(Debug)]
 struct Current {
     live: Arc<Live>,
-    /// Those it succeeds whose streams may still drain, and the version of their labels that it has.
-    before: Vec<(Arc<Task>, AtomicU64)>,
 }
 
 impl Tasks {
@@ -73,19 +68,18 @@ impl Tasks {
         // What an agent has touched and spent stays with it, whichever workflow comes next.
         let inherits = before.filter(|b| b.live.task.agent.id == agent.spec.id);
         let principal = Principal { id: agent.spec.owner.clone(), verified: false, claims: json!({}) };
-        let plan = Plan { agent, workflow, principal, grants: Vec::new(), lifetime: workflow.max_lifetime };
+        // One set of labels: what the streams of the one before still touch labels this one too.
+        let labels = inherits.map(|b| b.live.task.labels.clone()).unwrap_or_default();
+        let lifetime = workflow.max_lifetime;
+        let (grants, before_it) = (Vec::new(), Vec::new());
+        let plan = Plan { agent, workflow, principal, grants, before: before_it, parent: None, trace: None, lifetime, labels };
         let task = self.make(registry, plan, now);
-        if let Some(before) = inherits {
-            task.labels.add(&before.live.task.labels.list());
-        }
         self.events.started(&task, inherits.map(|b| &*b.live.task))?;
-        let spent: Arc<Counters> = inherits.map(|b| b.live.spent.clone()).unwrap_or_default();
-        let cut = task.deadline.checked_add(self.drain).unwrap_or(task.deadline);
-        let live = self.begin(task, None, spent, cut);
-        let current = Current { live, before: inherits.map(Current::still_draining).unwrap_or_default() };
-        current.take_labels();
-        let task = current.live.task.clone();
-        self.ambient.current.store(Some(Arc::new(current)));
+        let spent = inherits.map(|b| b.live.spent.clone()).unwrap_or_default();
+        let cut = task.deadline().checked_add(self.drain).unwrap_or_else(|| task.deadline());
+        let live = self.begin(task, Beginning { digest: None, spent, cut });
+        let task = live.task.clone();
+        self.ambient.current.store(Some(Arc::new(Current { live })));
         if let Some(before) = before
             && same.is_none()
         {
@@ -104,24 +98,6 @@ impl Current {
         if !self.is(agent, workflow) || self.live.task.over(now.instant).is_some() {
             return None;
         }
-        self.take_labels();
         Some(self.live.task.clone())
-    }
-
-    /// Takes over what the tasks before have been labelled with since.
-    fn take_labels(&self) {
-        for (task, seen) in &self.before {
-            let version = task.labels.version();
-            if version != seen.load(Ordering::Acquire) {
-                self.live.task.labels.add(&task.labels.list());
-                seen.store(version, Ordering::Release);
-            }
-        }
-    }
-
-    /// This task and those before it that have not ended. Version 0 is what no label was added to.
-    fn still_draining(&self) -> Vec<(Arc<Task>, AtomicU64)> {
-        let before = self.before.iter().map(|(task, _)| task).filter(|t| !t.ended.is_cancelled());
-        before.chain([&self.live.task]).map(|task| (task.clone(), AtomicU64::new(0))).collect()
     }
 }

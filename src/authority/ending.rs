@@ -1,5 +1,5 @@
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Weak, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -10,10 +10,7 @@ use crate::{
     clock::Moment,
 };
 
-use super::{
-    End, Registry, Tasks,
-    tasks::{Live, authorised},
-};
+use super::{End, Registry, Tasks, start::authorised, tasks::Live};
 
 /// Ended tasks that are remembered, so that a late call learns why it is refused.
 const REMEMBERED: usize = 10_000;
@@ -22,7 +19,12 @@ impl Tasks {
     /// Ends a task now: its next call is refused and what it has open is cut. False when there is
     /// no such task, or it has ended.
     pub fn end(&self, id: &TaskId) -> bool {
-        self.by_id.find(id).is_some_and(|live| self.finish(&live, End::Asked))
+        self.end_because(id, End::Asked)
+    }
+
+    /// As [`Tasks::end`], for another reason.
+    pub fn end_because(&self, id: &TaskId, end: End) -> bool {
+        self.by_id.find(id).is_some_and(|live| self.finish(&live, end))
     }
 
     /// Ends all tasks of an agent; answers how many.
@@ -72,7 +74,7 @@ impl Tasks {
         }
     }
 
-    /// Ends a task once; false when it had ended.
+    /// Ends a task once, and all below it; false when it had ended.
     pub(super) fn finish(&self, live: &Arc<Live>, end: End) -> bool {
         {
             let mut ends = self.ends.lock();
@@ -84,8 +86,19 @@ impl Tasks {
         live.task.ended.cancel();
         self.active.fetch_sub(1, Ordering::Relaxed);
         self.by_number.remove(&live.task.number);
+        if let Some(trace) = live.task.trace {
+            let key = (live.task.agent.id.clone(), trace);
+            self.by_trace.shrink(&key, |all| {
+                all.retain(|one| !Arc::ptr_eq(one, live));
+                !all.is_empty()
+            });
+        }
         self.remember(live.clone());
         self.events.ended(&live.task, end);
+        let children = std::mem::take(&mut *live.children.lock());
+        for child in children.iter().filter_map(Weak::upgrade) {
+            self.finish(&child, End::Parent);
+        }
         true
     }
 
@@ -100,7 +113,7 @@ impl Tasks {
         }
         let until = mode.until.filter(|_| task.mode == Mode::Observe);
         let ends = [task.started.checked_add(workflow.max_lifetime.try_into().unwrap_or(time::Duration::MAX)), agent.spec.expires, until];
-        let Some(end) = ends.into_iter().flatten().min().filter(|end| *end < task.expires) else { return false };
+        let Some(end) = ends.into_iter().flatten().min().filter(|end| *end < task.expires()) else { return false };
         if end <= now.utc {
             return self.finish(live, End::Expired);
         }

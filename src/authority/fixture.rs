@@ -68,13 +68,7 @@ impl TaskEvents for Remembers {
 }
 
 pub(crate) fn triage() -> Start {
-    Start {
-        agent: "triage-bot".into(),
-        workflow: "triage-issues".into(),
-        principal: Principal { id: "alice@acme.example".into(), verified: false, claims: json!({}) },
-        lifetime: None,
-        grants: vec![],
-    }
+    Start::new("triage-bot", "triage-issues", Principal { id: "alice@acme.example".into(), verified: false, claims: json!({}) })
 }
 
 pub(crate) fn spec() -> RegistrySpec {

@@ -27,6 +27,22 @@ impl<K: Eq + Hash, V: Clone> Shards<K, V> {
         self.part(&key).write().insert(key, value);
     }
 
+    /// Changes what stands under `key`, from nothing if there is nothing. What becomes empty stays.
+    pub(super) fn change(&self, key: K, change: impl FnOnce(&mut V))
+    where
+        V: Default,
+    {
+        change(self.part(&key).write().entry(key).or_default());
+    }
+
+    /// Takes from what stands under `key`; goes with it when nothing is left.
+    pub(super) fn shrink(&self, key: &K, left: impl FnOnce(&mut V) -> bool) {
+        let mut part = self.part(key).write();
+        if part.get_mut(key).is_some_and(|value| !left(value)) {
+            part.remove(key);
+        }
+    }
+
     pub(super) fn remove(&self, key: &K) {
         self.part(key).write().remove(key);
     }

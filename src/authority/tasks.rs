@@ -2,7 +2,7 @@ use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -10,25 +10,20 @@ use std::{
 
 use ahash::RandomState;
 use parking_lot::Mutex;
-use serde_json::Value;
-use time::OffsetDateTime;
+use smallvec::SmallVec;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call::{Labels, LimitRule, Link, LinkKind, Principal, Task, TaskId},
-    clock::{Clock, Moment},
-    config::WorkflowSpec,
+    call::{LimitRule, Task, TaskId, TraceId},
+    clock::Clock,
     refusal::{Reason, Refusal},
 };
 
 use super::{
-    End, Registry, TaskEvents,
+    End, TaskEvents,
     ambient::Ambient,
-    handle::{Digest, Handle},
+    handle::Digest,
     limits::{self, Counters, Reservation},
-    narrow::narrow,
-    registry::Agent,
     shards::Shards,
 };
 
@@ -39,28 +34,18 @@ pub struct Tasks {
     /// How long streams of an ambient task may go on after its successor began.
     pub(super) drain: Duration,
     pub(super) ambient: Ambient,
-    next: AtomicU64,
+    pub(super) next: AtomicU64,
     pub(super) active: AtomicUsize,
     pub(super) by_digest: Shards<Digest, Arc<Live>>,
     pub(super) by_id: Shards<TaskId, Arc<Live>>,
     pub(super) by_number: Shards<u64, Arc<Live>>,
+    /// An agent can have several tasks in one trace.
+    pub(super) by_trace: Shards<(Arc<str>, TraceId), SmallVec<[Arc<Live>; 1]>>,
     /// Windows count over an agent's tasks, so their counts outlive each.
-    windows: Mutex<HashMap<Arc<str>, Arc<Counters>, RandomState>>,
+    pub(super) windows: Mutex<HashMap<Arc<str>, Arc<Counters>, RandomState>>,
     pub(super) ends: Mutex<BTreeMap<(Instant, u64), Arc<Live>>>,
     pub(super) ends_changed: Notify,
     pub(super) past: Mutex<VecDeque<Arc<Live>>>,
-}
-
-/// What a task is to be.
-#[derive(Debug, Clone)]
-pub struct Start {
-    pub agent: Arc<str>,
-    pub workflow: Arc<str>,
-    pub principal: Principal,
-    /// None: the workflow's `max_lifetime`.
-    pub lifetime: Option<Duration>,
-    /// Grants that narrow the workflow's, as JSON in the registry's form; empty: the workflow's all.
-    pub grants: Vec<Value>,
 }
 
 /// A task that was looked up, and why it gives no authority, if it does not.
@@ -70,21 +55,14 @@ pub struct Found {
     pub over: Option<Reason>,
 }
 
-/// What a task is made from, checked.
-pub(super) struct Plan<'a> {
-    pub(super) agent: &'a Agent,
-    pub(super) workflow: &'a WorkflowSpec,
-    pub(super) principal: Principal,
-    pub(super) grants: Vec<Value>,
-    pub(super) lifetime: Duration,
-}
-
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) task: Arc<Task>,
     pub(super) digest: Option<Digest>,
     pub(super) spent: Arc<Counters>,
-    windows: Arc<Counters>,
+    pub(super) windows: Arc<Counters>,
+    /// The tasks that it handed parts of itself to.
+    pub(super) children: Mutex<Vec<Weak<Self>>>,
     /// When what is still open is cut: the deadline, for an ambient task with the drain; sooner
     /// when a reload says so. Its key in `ends`, so it changes only under that lock.
     pub(super) cut: Mutex<Instant>,
@@ -104,34 +82,12 @@ impl Tasks {
             by_digest: Shards::new(),
             by_id: Shards::new(),
             by_number: Shards::new(),
+            by_trace: Shards::new(),
             windows: Mutex::default(),
             ends: Mutex::default(),
             ends_changed: Notify::new(),
             past: Mutex::default(),
         }
-    }
-
-    /// Starts a task and answers its handle, which is shown only here.
-    ///
-    /// It ends no later than the workflow's `max_lifetime`, the agent's `expires` and the `until`
-    /// of its mode.
-    ///
-    /// # Errors
-    /// The agent's status; `not_granted` when it is not bound to the workflow or asks for too
-    /// long a life; `delegation_invalid` when the grants are wider than the workflow's; what
-    /// [`TaskEvents::started`] refuses with; `state_unavailable` without randomness.
-    pub fn start(&self, registry: &Registry, start: Start, now: Moment) -> Result<(Arc<Task>, Handle), Refusal> {
-        let (agent, workflow) = authorised(registry, &start.agent, &start.workflow, now.utc)?;
-        let lifetime = lifetime(workflow, start.lifetime)?;
-        let grants = narrow(workflow, &start.grants)?;
-        let Some((handle, digest)) = Handle::random() else {
-            return Err(Refusal::new(Reason::StateUnavailable, "no randomness for a handle"));
-        };
-        let task = self.make(registry, Plan { agent, workflow, principal: start.principal, grants, lifetime }, now);
-        self.events.started(&task, None)?;
-        let cut = task.deadline;
-        let live = self.begin(task, Some(digest), Arc::default(), cut);
-        Ok((live.task.clone(), handle))
     }
 
     /// The task that a presented handle stands for, also for a while after its end.
@@ -144,6 +100,21 @@ impl Tasks {
     #[must_use]
     pub fn by_id(&self, id: &TaskId, now: Instant) -> Option<Found> {
         self.by_id.find(id).map(|live| live.found(now))
+    }
+
+    /// The task of this agent that was started for this trace and has not ended.
+    ///
+    /// # Errors
+    /// `delegation_invalid` when it has several: then a call must show which by its handle.
+    pub fn by_trace(&self, agent: &Arc<str>, trace: TraceId, now: Instant) -> Result<Option<Found>, Refusal> {
+        match self.by_trace.find(&(agent.clone(), trace)).as_deref() {
+            None | Some([]) => Ok(None),
+            Some([live]) => Ok(Some(live.found(now))),
+            Some(_) => Err(Refusal::new(
+                Reason::DelegationInvalid,
+                format!("several tasks of {agent} were started for trace {trace}: the handle says which one a call is for"),
+            )),
+        }
     }
 
     /// The tasks that have not ended, oldest first.
@@ -190,63 +161,13 @@ impl Tasks {
         };
         limits::reserve(&live.spent, &live.windows, rules, now)
     }
-
-    /// The task itself, not yet begun.
-    pub(super) fn make(&self, registry: &Registry, plan: Plan<'_>, now: Moment) -> Arc<Task> {
-        let Plan { agent, workflow, principal, grants, lifetime } = plan;
-        let mode = registry.mode(&agent.spec.id, &workflow.id, now.utc);
-        let capped =
-            [agent.spec.expires, mode.until].into_iter().flatten().map(|end| Duration::try_from(end - now.utc).unwrap_or_default());
-        let end = now.later(capped.fold(lifetime, Duration::min));
-        let chain = vec![
-            Link { kind: LinkKind::Principal, id: principal.id.clone(), workflow: None, grants: None },
-            Link { kind: LinkKind::Agent, id: agent.spec.id.clone(), workflow: Some(workflow.id.clone()), grants: Some(grants) },
-        ];
-        Arc::new(Task {
-            id: TaskId::new(u64::try_from(now.utc.unix_timestamp_nanos() / 1_000_000).unwrap_or(0)),
-            number: self.next.fetch_add(1, Ordering::Relaxed),
-            agent: agent.shared.clone(),
-            workflow: workflow.id.clone(),
-            purpose: workflow.purpose.clone(),
-            principal,
-            chain,
-            mode: mode.mode,
-            started: now.utc,
-            expires: end.utc,
-            deadline: end.instant,
-            ended: CancellationToken::new(),
-            labels: Labels::default(),
-            redirects: Default::default(),
-        })
-    }
-
-    /// Lets a task be found and used.
-    pub(super) fn begin(&self, task: Arc<Task>, digest: Option<Digest>, spent: Arc<Counters>, cut: Instant) -> Arc<Live> {
-        let windows = self.windows.lock().entry(task.agent.id.clone()).or_default().clone();
-        let live = Arc::new(Live { task, digest, spent, windows, cut: Mutex::new(cut), end: OnceLock::new() });
-        self.active.fetch_add(1, Ordering::Relaxed);
-        self.by_number.insert(live.task.number, live.clone());
-        self.by_id.insert(live.task.id.clone(), live.clone());
-        if let Some(digest) = digest {
-            self.by_digest.insert(digest, live.clone());
-        }
-        let first = {
-            let mut ends = self.ends.lock();
-            ends.insert((cut, live.task.number), live.clone());
-            ends.first_key_value().is_some_and(|((_, number), _)| *number == live.task.number)
-        };
-        if first {
-            self.ends_changed.notify_one();
-        }
-        live
-    }
 }
 
 impl Live {
     fn found(&self, now: Instant) -> Found {
         let over = match self.end.get() {
             Some(End::Expired) => Some(Reason::TaskExpired),
-            Some(End::Asked | End::Withdrawn | End::Replaced) => Some(Reason::TaskEnded),
+            Some(_) => Some(Reason::TaskEnded),
             None => self.task.over(now),
         };
         Found { task: self.task.clone(), over }
@@ -256,39 +177,5 @@ impl Live {
 impl fmt::Debug for Tasks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tasks").field("active", &self.active()).finish_non_exhaustive()
-    }
-}
-
-/// The agent and workflow, when the one may act and is bound to the other.
-pub(super) fn authorised<'a>(
-    registry: &'a Registry,
-    agent: &str,
-    workflow: &str,
-    utc: OffsetDateTime,
-) -> Result<(&'a Agent, &'a WorkflowSpec), Refusal> {
-    if let Some(refusal) = registry.refusal(agent, utc) {
-        return Err(refusal);
-    }
-    match (registry.agent(agent), registry.workflow(workflow)) {
-        (Some(a), Some(w)) if a.has_workflow(workflow) => Ok((a, w)),
-        (_, None) => Err(Refusal::new(Reason::NotGranted, format!("no workflow `{workflow}` is registered"))),
-        _ => Err(Refusal::new(Reason::NotGranted, format!("agent `{agent}` is not bound to workflow `{workflow}`"))),
-    }
-}
-
-fn lifetime(workflow: &WorkflowSpec, asked: Option<Duration>) -> Result<Duration, Refusal> {
-    match asked {
-        None => Ok(workflow.max_lifetime),
-        Some(asked) if asked.is_zero() => Err(Refusal::new(Reason::NotGranted, "a task needs a lifetime longer than zero")),
-        Some(asked) if asked > workflow.max_lifetime => Err(Refusal::new(
-            Reason::NotGranted,
-            format!(
-                "a lifetime of {} s is longer than the {} s that workflow `{}` allows",
-                asked.as_secs(),
-                workflow.max_lifetime.as_secs(),
-                workflow.id
-            ),
-        )),
-        Some(asked) => Ok(asked),
     }
 }

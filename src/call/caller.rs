@@ -30,6 +30,16 @@ pub enum How {
     Handle,
     /// The operator's word that only this agent reaches the listener.
     Ambient,
+    /// A signed token proved the agent, and its ambient workflow serves it.
+    Token,
+    /// An X.509-SVID or JWT-SVID proved the agent, and its ambient workflow serves it.
+    Svid,
+    /// A Kubernetes service account proved the agent, and its ambient workflow serves it.
+    ServiceAccount,
+    /// `traceparent` named one of the tasks of a caller that proved its agent.
+    Trace,
+    /// It is the request that the agent was asked.
+    Inbound,
 }
 
 impl How {
@@ -38,6 +48,11 @@ impl How {
         match self {
             Self::Handle => "handle",
             Self::Ambient => "ambient",
+            Self::Token => "token",
+            Self::Svid => "svid",
+            Self::ServiceAccount => "service_account",
+            Self::Trace => "trace",
+            Self::Inbound => "inbound",
         }
     }
 }

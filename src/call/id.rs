@@ -16,6 +16,46 @@ pub struct DecisionId(u128);
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId(Arc<str>);
 
+/// Names a distributed trace (W3C Trace Context §3.2.2.3). It is no secret, and proves nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TraceId([u8; 16]);
+
+impl TraceId {
+    /// The trace of a `traceparent` field; None when it has none in one reading.
+    #[must_use]
+    pub fn of_traceparent(field: &str) -> Option<Self> {
+        let mut id = [0; 16];
+        for (byte, pair) in id.iter_mut().zip(Self::text_in(field)?.as_bytes().chunks_exact(2)) {
+            let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+            let &[high, low] = pair else { return None };
+            *byte = digit(high)? << 4 | digit(low)?;
+        }
+        Some(Self(id))
+    }
+
+    /// The 32 digits as they stand in a `traceparent` field.
+    #[must_use]
+    pub fn text_in(field: &str) -> Option<&str> {
+        let bytes = field.as_bytes();
+        let id = field.get(3..35)?;
+        let hex = |b: &u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        let shaped = bytes.len() >= 55 && bytes.get(2) == Some(&b'-') && bytes.get(35) == Some(&b'-');
+        (shaped && id.bytes().all(|b| hex(&b)) && id.bytes().any(|b| b != b'0')).then_some(id)
+    }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 impl DecisionId {
@@ -106,6 +146,20 @@ impl fmt::Debug for TaskId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trace_has_one_reading() {
+        let field = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(TraceId::of_traceparent(field).unwrap().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        for bad in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(TraceId::of_traceparent(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn ids_are_unique_and_sort_by_time() {

@@ -1,19 +1,18 @@
 use std::{
-    collections::BTreeSet,
     fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use super::{Label, Redirects, TaskId};
+use super::{Labels, Redirects, TaskId, TraceId};
+use crate::clock::Moment;
 
 /// Whether policy refusals are enforced, or only recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -71,41 +70,11 @@ pub struct Link {
     pub grants: Option<Vec<serde_json::Value>>,
 }
 
-/// What a task has touched. Grows only; `version` counts the growth.
-#[derive(Debug, Default)]
-pub struct Labels {
-    set: RwLock<BTreeSet<Label>>,
-    version: AtomicU64,
-}
-
-impl Labels {
-    #[must_use]
-    pub fn version(&self) -> u64 {
-        self.version.load(Ordering::Acquire)
-    }
-
-    #[must_use]
-    pub fn list(&self) -> Vec<Label> {
-        self.set.read().iter().copied().collect()
-    }
-
-    /// Adds labels; true when the task had not all of them.
-    pub fn add(&self, labels: &[Label]) -> bool {
-        let mut set = self.set.write();
-        let before = set.len();
-        set.extend(labels);
-        let grew = set.len() > before;
-        if grew {
-            self.version.fetch_add(1, Ordering::Release);
-        }
-        grew
-    }
-}
-
 /// One run of one workflow by one agent, for a principal, with an end.
 ///
 /// The unit of authority, credentials and revocation: cancelling `ended` reaches every call that
-/// the task has open. Everything else but the labels is fixed for its life.
+/// the task has open, and that of every task below it. Fixed for its life, but for its end and
+/// for what it has touched.
 #[derive(Debug)]
 pub struct Task {
     pub id: TaskId,
@@ -115,24 +84,78 @@ pub struct Task {
     pub workflow: Arc<str>,
     pub purpose: Arc<str>,
     pub principal: Principal,
+    /// From the principal to this task's own agent.
     pub chain: Vec<Link>,
+    /// The task that handed part of itself over, when this is that part.
+    pub parent: Option<Arc<Task>>,
+    /// The trace whose calls are this task's, where it was started for one.
+    pub trace: Option<TraceId>,
     pub mode: Mode,
     pub started: OffsetDateTime,
-    /// Wall-clock end, for people; `deadline` is what is enforced.
-    pub expires: OffsetDateTime,
-    pub deadline: Instant,
+    pub ends: Ends,
+    /// Below the parent's: what ends above ends here.
     pub ended: CancellationToken,
-    pub labels: Labels,
+    /// One set for a task and all below it, and for an ambient task and its successors.
+    pub labels: Arc<Labels>,
     /// Where its allowed answers sent it.
     pub redirects: Redirects,
 }
 
+/// When a task ends, on both clocks: the monotonic one is enforced, the other is for people.
+#[derive(Debug)]
+pub struct Ends {
+    from: Moment,
+    nanos: AtomicU64,
+}
+
+impl Ends {
+    /// `lifetime` after `from`.
+    #[must_use]
+    pub fn after(from: Moment, lifetime: Duration) -> Self {
+        let ends = Self { from, nanos: AtomicU64::new(0) };
+        ends.set(lifetime);
+        ends
+    }
+
+    /// How long it is from the beginning to the end.
+    #[must_use]
+    pub fn lifetime(&self) -> Duration {
+        Duration::from_nanos(self.nanos.load(Ordering::Relaxed))
+    }
+
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        self.from.later(self.lifetime())
+    }
+
+    pub(crate) fn set(&self, lifetime: Duration) {
+        self.nanos.store(u64::try_from(lifetime.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
 impl Task {
+    /// Wall-clock end, for people; [`Task::deadline`] is what is enforced.
+    #[must_use]
+    pub fn expires(&self) -> OffsetDateTime {
+        self.ends.moment().utc
+    }
+
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        let from = self.ends.from.instant;
+        from.checked_add(self.ends.lifetime()).unwrap_or(from)
+    }
+
+    /// This task, the one that it is part of, and so on up.
+    pub fn upwards(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |task| task.parent.as_deref())
+    }
+
     /// Why the task gives no authority now, if it does not. The deadline comes first: what is
     /// cancelled because its time was up has expired.
     #[must_use]
     pub fn over(&self, now: Instant) -> Option<crate::refusal::Reason> {
-        if now >= self.deadline {
+        if now >= self.deadline() {
             Some(crate::refusal::Reason::TaskExpired)
         } else if self.ended.is_cancelled() {
             Some(crate::refusal::Reason::TaskEnded)

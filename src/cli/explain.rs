@@ -114,7 +114,7 @@ fn load(args: &Args) -> Result<(Rules, Who), Problems> {
 fn task(rules: &Rules, who: Who) -> Result<Arc<Task>, Refusal> {
     let tasks = Tasks::new(Arc::new(SystemClock), Arc::new(NoEvents), Duration::ZERO);
     let principal = Principal { id: Arc::from("explain"), verified: false, claims: json!({}) };
-    let start = Start { agent: who.agent, workflow: who.workflow, principal, lifetime: None, grants: Vec::new() };
+    let start = Start::new(who.agent, who.workflow, principal);
     tasks.start(&rules.registry, start, Moment::now()).map(|(task, _)| task)
 }
 

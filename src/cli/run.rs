@@ -146,7 +146,7 @@ fn configure(args: &Args) -> Result<(Config, Who), Problems> {
 fn start(app: &App, args: &Args, who: Who) -> Result<(Arc<Task>, Handle), Problem> {
     let id = args.principal.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "local".into());
     let principal = Principal { id: Arc::from(id), verified: false, claims: serde_json::Value::Object(serde_json::Map::new()) };
-    let start = Start { agent: who.agent, workflow: who.workflow, principal, lifetime: None, grants: Vec::new() };
+    let start = Start::new(who.agent, who.workflow, principal);
     let house = app.house();
     house
         .tasks()

@@ -8,8 +8,8 @@ use crate::{
     audit::DecisionRecord,
     authority::Reservation,
     call::{
-        Accepted, Account, Armed, Arriving, Body, Decision, Identified, Intent, Lease, LimitRule, Mode, Operation, Permitted, Task, Understood,
-        Verdict,
+        Accepted, Account, Armed, Arriving, Body, Decision, Identified, Intent, Lease, LimitRule, Mode, Operation, Permitted, Task,
+        Understood, Verdict,
     },
     clock::Moment,
     credential::{Choice, ask_readable},

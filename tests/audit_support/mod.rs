@@ -15,9 +15,10 @@ use std::{
 use remit::{
     audit::{Audit, DecisionRecord, Durability, Report, verify_dir},
     call::{
-        AgentRef, Caller, DecisionId, Destination, Effect, Host, How, Intent, Labels, Lease, Listener, Mode, Operation, Outcome, Param,
+        AgentRef, Caller, DecisionId, Destination, Effect, Ends, Host, How, Intent, Lease, Listener, Mode, Operation, Outcome, Param,
         Params, Path as CallPath, Principal, Provider, Recorder, Scheme, Task, TaskId, Verdict,
     },
+    clock::Moment,
     config,
 };
 use time::OffsetDateTime;
@@ -147,12 +148,13 @@ pub fn task() -> Task {
         purpose: "Label and answer new issues".into(),
         principal: Principal { id: "alice@acme.example".into(), verified: true, claims: serde_json::json!({}) },
         chain: Vec::new(),
+        parent: None,
+        trace: None,
         mode: Mode::Enforce,
         started: now,
-        expires: now + Duration::from_secs(60),
-        deadline: Instant::now() + Duration::from_secs(60),
+        ends: Ends::after(Moment::now(), Duration::from_secs(60)),
         ended: Default::default(),
-        labels: Labels::default(),
+        labels: Default::default(),
         redirects: Default::default(),
     }
 }

@@ -7,14 +7,15 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use remit::{
     call::{
-        AgentRef, Effect, ErrorForm, How, Intent, Label, Labels, Link, LinkKind, Listener, Mode, Operation, Param, Params, Principal,
+        AgentRef, Effect, Ends, ErrorForm, How, Intent, Label, Link, LinkKind, Listener, Mode, Operation, Param, Params, Principal,
         Provider, Task, TaskId,
     },
+    clock::Moment,
     config::{AgentSpec, GrantSpec, LimitSpec, OnDrift, Place, RegistrySpec, Status, WorkflowSpec},
     decide::{self, Decider, Facts, Request, Sources},
 };
@@ -169,12 +170,13 @@ pub fn task_of(links: Vec<Link>) -> Task {
         purpose: "a test".into(),
         principal: Principal { id: "alice@acme.example".into(), verified: true, claims: json!({"team": "support"}) },
         chain: std::iter::once(alice).chain(links).collect(),
+        parent: None,
+        trace: None,
         mode: Mode::Enforce,
         started: now,
-        expires: now + Duration::from_secs(600),
-        deadline: Instant::now() + Duration::from_secs(600),
+        ends: Ends::after(Moment::now(), Duration::from_secs(600)),
         ended: Default::default(),
-        labels: Labels::default(),
+        labels: Default::default(),
         redirects: Default::default(),
     }
 }

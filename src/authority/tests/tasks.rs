@@ -39,7 +39,7 @@ fn a_task_says_who_it_is_for_and_through_whom() {
     assert_eq!((principal.kind, &*principal.id, &principal.workflow), (LinkKind::Principal, "alice@acme.example", &None));
     assert_eq!((agent.kind, &*agent.id, agent.workflow.as_deref()), (LinkKind::Agent, "triage-bot", Some("triage-issues")));
     assert_eq!(agent.grants.as_ref().map(Vec::len), Some(3));
-    assert_eq!(task.expires - task.started, time::Duration::try_from(LIFETIME).unwrap());
+    assert_eq!(task.expires() - task.started, time::Duration::try_from(LIFETIME).unwrap());
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn a_task_lives_no_longer_than_workflow_agent_and_mode_allow() {
     let now = house.now();
     let secs = Duration::from_secs;
     let life = |registry: &Registry, lifetime| {
-        house.tasks.start(registry, Start { lifetime, ..triage() }, now).map(|(task, _)| (task.deadline - now.instant, task.mode))
+        house.tasks.start(registry, Start { lifetime, ..triage() }, now).map(|(task, _)| (task.deadline() - now.instant, task.mode))
     };
     assert_eq!(life(&house.registry, Some(secs(60))), Ok((secs(60), Mode::Enforce)));
     assert_eq!(life(&house.registry, None), Ok((LIFETIME, Mode::Enforce)));
@@ -114,13 +114,13 @@ fn time_ends_tasks_and_the_sweep_says_when_to_come_again() {
     };
     let (long, _) = start(20);
     let (short, handle) = start(10);
-    assert_eq!(house.tasks.sweep(house.now().instant), Some(short.deadline));
+    assert_eq!(house.tasks.sweep(house.now().instant), Some(short.deadline()));
     house.clock.advance(Duration::from_secs(10));
     // refused from its deadline on, swept or not
     let over = || house.tasks.by_handle(handle.as_bytes(), house.now().instant).unwrap().over;
     assert_eq!(over(), Some(Reason::TaskExpired));
     assert!(!short.ended.is_cancelled());
-    assert_eq!(house.tasks.sweep(house.now().instant), Some(long.deadline));
+    assert_eq!(house.tasks.sweep(house.now().instant), Some(long.deadline()));
     assert!(short.ended.is_cancelled() && !long.ended.is_cancelled());
     assert_eq!((over(), short.over(house.now().instant)), (Some(Reason::TaskExpired), Some(Reason::TaskExpired)));
     house.tasks.end(&long.id);
@@ -227,7 +227,7 @@ async fn the_sweeper_ends_tasks_at_their_deadline_also_ones_started_later() {
     tokio::task::yield_now().await;
     let (short, _) = tasks.start(&registry, start(30), now).unwrap();
     tokio::time::timeout(Duration::from_secs(10), short.ended.cancelled()).await.unwrap();
-    assert!(std::time::Instant::now() >= short.deadline && !long.ended.is_cancelled());
+    assert!(std::time::Instant::now() >= short.deadline() && !long.ended.is_cancelled());
     shutdown.cancel();
     sweeper.await.unwrap();
 }

@@ -78,7 +78,7 @@ impl Stage {
     pub(super) fn start(&self, grants: &[&str]) -> Result<(TaskId, Agent), StageError> {
         let grants = grants.iter().map(|g| serde_json::from_str(g)).collect::<Result<Vec<_>, _>>().map_err(StageError::new)?;
         let principal = Principal { id: Arc::from("alice@acme.example"), verified: false, claims: serde_json::json!({}) };
-        let start = Start { agent: Arc::from("triage-bot"), workflow: Arc::from("triage-issues"), principal, lifetime: None, grants };
+        let start = Start { grants, ..Start::new("triage-bot", "triage-issues", principal) };
         let (task, handle) = self
             .house
             .tasks()

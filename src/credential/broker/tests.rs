@@ -6,7 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    call::{AgentRef, Effect, ErrorForm, Inject, Labels, Path, Principal, Provider, TaskId},
+    call::{AgentRef, Effect, Ends, ErrorForm, Inject, Path, Principal, Provider, TaskId},
+    clock::Moment,
     config::{InjectSpec, Place},
 };
 
@@ -67,12 +68,13 @@ fn task() -> Task {
         purpose: "p".into(),
         principal: Principal { id: "alice".into(), verified: false, claims: serde_json::Value::Null },
         chain: Vec::new(),
+        parent: None,
+        trace: None,
         mode: Mode::Enforce,
         started: OffsetDateTime::UNIX_EPOCH,
-        expires: OffsetDateTime::UNIX_EPOCH,
-        deadline: Instant::now() + Duration::from_secs(60),
+        ends: Ends::after(Moment::now(), Duration::from_secs(60)),
         ended: CancellationToken::new(),
-        labels: Labels::default(),
+        labels: Default::default(),
         redirects: Default::default(),
     }
 }
