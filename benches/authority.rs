@@ -57,6 +57,7 @@ impl World {
             delegates_to: vec![],
             attested: None,
             on_drift: OnDrift::Record,
+            review: Default::default(),
             mode: None,
             place: Place::default(),
         };
@@ -67,6 +68,7 @@ impl World {
             grants: vec![],
             credential: None,
             mode: None,
+            quiet: false,
             place: Place::default(),
         };
         let registry = Registry::new(&RegistrySpec { agents: (0..agents).map(agent).collect(), workflows: vec![workflow] }, Mode::Enforce);

@@ -4,6 +4,7 @@
 //! outlasts reloads. Nothing here reads a clock on its own but the sweeper: callers say when it is.
 
 mod ambient;
+mod drift;
 mod ending;
 mod handle;
 mod limits;
@@ -11,13 +12,16 @@ mod narrow;
 mod nearest;
 mod registry;
 mod shards;
+mod standing;
 mod start;
 mod tasks;
 
+pub use drift::{DriftKind, News, UNOBSERVED};
 pub use handle::Handle;
 pub use limits::Reservation;
 pub use nearest::{Lack, Nearest};
 pub use registry::{Agent, EffectiveMode, Registry};
+pub use standing::{Change, Standing, Standings};
 pub use start::Start;
 pub use tasks::{Found, Tasks};
 

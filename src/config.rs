@@ -5,6 +5,7 @@
 //! trees that know their lines (`node`), through readers that note a mistake and go on (`read`).
 
 mod against;
+mod attested;
 mod credentials;
 mod cross;
 mod files;
@@ -20,6 +21,7 @@ mod units;
 mod watch;
 
 pub use against::OperationFacts;
+pub use attested::{Attested, Finding, Review, Sums};
 pub use types::{
     AgentSpec, Ambient, Audit, Ca, CatalogSource, Cidr, Config, CredentialKind, CredentialSpec, Durability, GrantSpec, HostPattern,
     InjectSpec, LimitSpec, Limits, Listen, ModeSpec, OnDrift, Place, Policies, RegistrySpec, Roots, SecretSource, Sink, Status, Timeouts,

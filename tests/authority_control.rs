@@ -37,6 +37,7 @@ fn registry() -> Registry {
         delegates_to: vec![],
         attested: None,
         on_drift: OnDrift::Record,
+        review: Default::default(),
         mode: None,
         place: place(),
     };
@@ -56,6 +57,7 @@ fn registry() -> Registry {
         grants: vec![grant],
         credential: None,
         mode: None,
+        quiet: false,
         place: place(),
     };
     Registry::new(&RegistrySpec { agents: vec![agent], workflows: vec![workflow] }, Mode::Enforce)

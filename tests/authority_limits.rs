@@ -32,6 +32,7 @@ fn registry() -> Registry {
         delegates_to: vec![],
         attested: None,
         on_drift: OnDrift::Record,
+        review: Default::default(),
         mode: None,
         place: Place::default(),
     };
@@ -42,6 +43,7 @@ fn registry() -> Registry {
         grants: Vec::<GrantSpec>::new(),
         credential: None,
         mode: None,
+        quiet: false,
         place: Place::default(),
     };
     Registry::new(&RegistrySpec { agents: vec![agent], workflows: vec![workflow] }, Mode::Enforce)

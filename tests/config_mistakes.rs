@@ -182,7 +182,7 @@ fn what_this_version_does_not_have_is_refused_by_name() {
         ),
         (
             "agents: [{id: a, owner: o, on_drift: deny}]",
-            "remit.yaml:2: agents[0].on_drift: acting on drift: not in this version; write `record`, or remove the key",
+            "remit.yaml:2: agents[0].on_drift: there is nothing that the agent could differ from; add `attested:`; `attested: {}` only observes",
         ),
     ]);
 }

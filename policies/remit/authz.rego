@@ -51,6 +51,7 @@ refusal(verdict, code, reasons) := {
 # What differs from the registration, where the registration says that this stops the call.
 drifted := [why |
 	some what in input.agent.drift
+	what != "unobserved"
 	drift_stops(data.remit.agents[input.agent.id].on_drift)
 	why := concat("", ["the agent differs from what was registered: ", what])
 ]

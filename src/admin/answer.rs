@@ -121,7 +121,7 @@ pub(super) fn agent(agent: &Agent, modes: &[(&str, EffectiveMode)], tasks: usize
     let spec = &agent.spec;
     let status = match agent.status(now) {
         Some(Reason::AgentExpired) => "expired",
-        _ => match spec.status {
+        _ => match agent.set_status() {
             Status::Active => "active",
             Status::Suspended => "suspended",
             Status::Retired => "retired",

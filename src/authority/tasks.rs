@@ -25,6 +25,7 @@ use super::{
     handle::Digest,
     limits::{self, Counters, Reservation},
     shards::Shards,
+    standing::Standings,
 };
 
 /// The tasks that live. Outlasts reloads.
@@ -34,6 +35,7 @@ pub struct Tasks {
     /// How long streams of an ambient task may go on after its successor began.
     pub(super) drain: Duration,
     pub(super) ambient: Ambient,
+    pub(super) standings: Standings,
     pub(super) next: AtomicU64,
     pub(super) active: AtomicUsize,
     pub(super) by_digest: Shards<Digest, Arc<Live>>,
@@ -77,6 +79,7 @@ impl Tasks {
             events,
             drain,
             ambient: Ambient::default(),
+            standings: Standings::default(),
             next: AtomicU64::new(1),
             active: AtomicUsize::new(0),
             by_digest: Shards::new(),
@@ -88,6 +91,12 @@ impl Tasks {
             ends_changed: Notify::new(),
             past: Mutex::default(),
         }
+    }
+
+    /// What is known of agents beside their registration.
+    #[must_use]
+    pub fn standings(&self) -> &Standings {
+        &self.standings
     }
 
     /// The task that a presented handle stands for, also for a while after its end.

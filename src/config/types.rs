@@ -2,6 +2,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
 
+use super::{Attested, Review};
 use crate::{
     call::{Effect, Host, Mode},
     secret::Secret,
@@ -105,8 +106,9 @@ pub struct AgentSpec {
     pub expires: Option<OffsetDateTime>,
     pub workflows: Vec<Arc<str>>,
     pub delegates_to: Vec<Arc<str>>,
-    pub attested: Option<serde_json::Value>,
+    pub attested: Option<Attested>,
     pub on_drift: OnDrift,
+    pub review: Review,
     pub mode: Option<ModeSpec>,
     pub place: Place,
 }
@@ -142,6 +144,8 @@ pub struct WorkflowSpec {
     pub grants: Vec<GrantSpec>,
     pub credential: Option<Arc<str>>,
     pub mode: Option<ModeSpec>,
+    /// `check` keeps quiet about grants that no call used.
+    pub quiet: bool,
     pub place: Place,
 }
 

@@ -61,7 +61,8 @@ struct Inner {
 impl House {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { rules, tasks, audit, metrics, terminator, drain } = parts;
+        let Parts { mut rules, tasks, audit, metrics, terminator, drain } = parts;
+        rules.registry = Arc::new(rules.registry.adopting(tasks.standings()).0);
         let kib = usize::try_from(rules.config.limits.body_total >> 10).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Self(Arc::new(Inner {
             recorder: audit.clone(),
@@ -83,7 +84,12 @@ impl House {
     }
 
     /// Puts new rules in force, for calls that begin from now on.
-    pub fn replace(&self, rules: Rules) {
+    pub fn replace(&self, mut rules: Rules) {
+        let (registry, differences) = rules.registry.adopting(self.tasks().standings());
+        rules.registry = Arc::new(registry);
+        for (agent, kind, what) in &differences {
+            self.drifted(agent, *kind, what, None);
+        }
         self.0.registry.store(rules.registry.clone());
         self.0.rules.store(Arc::new(rules));
     }

@@ -8,21 +8,21 @@ use crate::{
     audit::DecisionRecord,
     authority::Reservation,
     call::{
-        Accepted, Account, Armed, Arriving, Body, Decision, Identified, Intent, Lease, LimitRule, Mode, Operation, Permitted, Task,
-        Understood, Verdict,
+        Accepted, Account, Armed, Arriving, Body, Decision, Identified, Intent, Lease, LimitRule, Mode, Observed, Operation, Permitted,
+        Task, Understood, Verdict,
     },
     clock::Moment,
     credential::{Choice, ask_readable},
     decide::Judged,
     forward::Reply,
     identify::{self, Arrival, Unserved},
-    intent::{Class, Need},
+    intent::{Class, Need, Reading},
     listen::Door,
     refusal::{Reason, Refusal},
 };
 
 use super::{
-    House, Rules, accept, read,
+    House, Rules, accept, drift, read,
     turn::{At, Brief, Turned, traceparent},
 };
 
@@ -65,7 +65,7 @@ impl House {
     pub(super) async fn identify(&self, rules: &Rules, door: &Door, accepted: Accepted, now: Moment) -> Step<Identified> {
         let arrival = self.arrival(rules, door, door.inside.as_ref().and_then(|i| i.claim.as_ref()));
         match identify::identify(&arrival, accepted.head(), self.tasks(), &rules.registry, rules.config.ambient.as_ref(), now) {
-            Ok(caller) => Ok(accepted.identified(caller)),
+            Ok(caller) => Ok(drift::shown(rules, accepted.identified(caller))),
             Err(Unserved { refusal, caller }) => {
                 let at = match caller {
                     Some(caller) => At::Identified(accepted.identified(*caller)),
@@ -89,7 +89,8 @@ impl House {
         }
         let mut seen = Bytes::new();
         match self.reading(rules, &identified, body, &mut seen).await {
-            Ok((reading, body)) => {
+            Ok((reading, body, observed)) => {
+                let identified = self.observe(rules, identified, observed.as_ref());
                 let understood = identified.understood(reading.intents, reading.provider, body);
                 match refuse_upgrade(&understood) {
                     None => Ok(understood),
@@ -107,18 +108,23 @@ impl House {
         identified: &Identified,
         body: Arriving,
         seen: &mut Bytes,
-    ) -> Result<(crate::intent::Reading, Body), Refusal> {
+    ) -> Result<(Reading, Body, Option<Observed>), Refusal> {
         let head = identified.head();
         let found = rules.catalog.find(head)?;
+        let watched = rules.registry.watched(&identified.caller().task.agent.id).is_some();
+        let observed = |reading: &Reading, body: Option<&Bytes>| watched.then(|| found.observe(reading, body));
         let limits = &rules.config.limits;
         let limit = match found.need() {
             Need::Nothing => {
                 let reading = found.read(head, None)?;
-                return Ok((reading, if body.is_end_stream() { Body::Empty } else { Body::Stream(body) }));
+                let observed = observed(&reading, None);
+                return Ok((reading, if body.is_end_stream() { Body::Empty } else { Body::Stream(body) }, observed));
             }
             Need::Prefix { bytes } => {
                 let (first, body) = read::prefix(body, bytes, self.bodies(), rules.config.timeouts.idle).await?;
-                return Ok((found.read(head, Some(&first))?, body));
+                let reading = found.read(head, Some(&first))?;
+                let observed = observed(&reading, None);
+                return Ok((reading, body, observed));
             }
             Need::Whole { limit: Class::Default } => limits.body_default,
             Need::Whole { limit: Class::Llm } => limits.body_llm,
@@ -126,7 +132,8 @@ impl House {
         let read = read::whole(body, &head.headers, limit, self.bodies(), rules.config.timeouts.idle).await?;
         seen.clone_from(&read.bytes);
         let reading = found.read(head, Some(&read.bytes))?;
-        Ok((reading, Body::whole(read.bytes, read.place)))
+        let observed = observed(&reading, Some(&read.bytes));
+        Ok((reading, Body::whole(read.bytes, read.place), observed))
     }
 
     /// Whether that is within the task's remit now, and with which credential.

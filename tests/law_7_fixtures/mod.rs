@@ -33,6 +33,7 @@ pub fn agent(id: &str, workflows: &[&str], on_drift: OnDrift) -> AgentSpec {
         delegates_to: Vec::new(),
         attested: None,
         on_drift,
+        review: Default::default(),
         mode: None,
         place: Place::default(),
     }
@@ -62,6 +63,7 @@ pub fn workflow(id: &str, grants: Vec<GrantSpec>) -> WorkflowSpec {
         grants,
         credential: None,
         mode: None,
+        quiet: false,
         place: Place::default(),
     }
 }

@@ -138,6 +138,7 @@ pub(super) fn observed() -> Config {
         grants: Vec::new(),
         credential: None,
         mode: None,
+        quiet: false,
         place: place.clone(),
     });
     config.registry.agents.push(AgentSpec {
@@ -151,6 +152,7 @@ pub(super) fn observed() -> Config {
         delegates_to: Vec::new(),
         attested: None,
         on_drift: OnDrift::Record,
+        review: Default::default(),
         mode: None,
         place,
     });
