@@ -59,6 +59,7 @@ impl World {
             on_drift: OnDrift::Record,
             review: Default::default(),
             mode: None,
+            limits: vec![],
             place: Place::default(),
         };
         let workflow = WorkflowSpec {
@@ -69,6 +70,7 @@ impl World {
             credential: None,
             mode: None,
             quiet: false,
+            limits: vec![],
             place: Place::default(),
         };
         let registry = Registry::new(&RegistrySpec { agents: (0..agents).map(agent).collect(), workflows: vec![workflow] }, Mode::Enforce);
@@ -111,10 +113,7 @@ impl World {
         let again = Arrival { seen: Some(&seen), ..with_basic };
         let attribute_again = || identify(&again, head, tasks, registry, None, now).unwrap();
         let task = attribute().task;
-        let rules = [
-            LimitRule { key: "triage-issues/1".into(), max: u64::MAX, window: Window::Task },
-            LimitRule { key: "rate".into(), max: u64::MAX, window: Window::Seconds(60) },
-        ];
+        let rules = [LimitRule::calls("triage-issues/1", u64::MAX, Window::Task), LimitRule::calls("rate", u64::MAX, Window::Seconds(60))];
         let [one, ..] = &rules;
         report("attribute, later on a connection", || drop(black_box(attribute_again())));
         report("attribute, first on a connection", || drop(black_box(attribute())));
@@ -122,12 +121,12 @@ impl World {
         report("attribute to the ambient task", || {
             drop(black_box(identify(&without, head, tasks, registry, Some(&ambient), now).unwrap()));
         });
-        report("reserve no limit", || tasks.reserve(&task, &[], now.instant).unwrap().commit());
-        report("reserve one limit", || tasks.reserve(&task, std::slice::from_ref(one), now.instant).unwrap().commit());
-        report("reserve two limits", || tasks.reserve(&task, &rules, now.instant).unwrap().commit());
+        report("reserve no limit", || tasks.reserve(&task, &[], None, now.instant).unwrap().commit());
+        report("reserve one limit", || tasks.reserve(&task, std::slice::from_ref(one), None, now.instant).unwrap().commit());
+        report("reserve two limits", || tasks.reserve(&task, &rules, None, now.instant).unwrap().commit());
         report("attribute later, reserve one limit", || {
             let caller = attribute_again();
-            tasks.reserve(&caller.task, std::slice::from_ref(one), now.instant).unwrap().commit();
+            tasks.reserve(&caller.task, std::slice::from_ref(one), None, now.instant).unwrap().commit();
         });
     }
 }

@@ -74,7 +74,7 @@ fn permit(rules: &Rules, tasks: &Tasks, claim: &HeaderValue, seen: &Seen, head: 
     let understood = accepted.identified(caller).understood(reading.intents, reading.provider, Body::Empty);
     let judged = rules.decider.judge(&understood, now.instant);
     let permit = judged.pass.unwrap();
-    tasks.reserve(permit.task(), &judged.decision.limits, now.instant).unwrap().commit();
+    tasks.reserve(permit.task(), &judged.decision.limits, None, now.instant).unwrap().commit();
     judged.cached
 }
 

@@ -186,6 +186,7 @@ impl App {
         let terminator = terminator(&config)?;
         let events = Arc::new(events::OnRecord::new(audit.clone()));
         let tasks = Arc::new(Tasks::new(Arc::new(SystemClock), events, config.timeouts.drain));
+        tasks.bound_by(&config.tasks);
         let revision = rules.decider.revision().to_owned();
         let drain = Drain::default();
         let house = House::new(Parts { rules, tasks, audit, metrics, terminator, drain: drain.clone() });

@@ -4,24 +4,27 @@
 //! outlasts reloads. Nothing here reads a clock on its own but the sweeper: callers say when it is.
 
 mod ambient;
+mod delegate;
 mod drift;
 mod ending;
 mod handle;
+mod known;
 mod limits;
 mod narrow;
 mod nearest;
+mod overlap;
 mod registry;
 mod shards;
-mod standing;
 mod start;
 mod tasks;
 
+pub use delegate::Delegate;
 pub use drift::{DriftKind, News, UNOBSERVED};
 pub use handle::Handle;
+pub use known::{Change, Known, KnownAgents};
 pub use limits::Reservation;
 pub use nearest::{Lack, Nearest};
 pub use registry::{Agent, EffectiveMode, Registry};
-pub use standing::{Change, Standing, Standings};
 pub use start::Start;
 pub use tasks::{Found, Tasks};
 

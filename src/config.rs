@@ -10,12 +10,14 @@ mod credentials;
 mod cross;
 mod files;
 mod inline;
+mod limits;
 mod load;
 mod locate;
 mod node;
 mod read;
 mod registry;
 mod sections;
+mod tasks;
 mod types;
 mod units;
 mod watch;
@@ -24,7 +26,7 @@ pub use against::OperationFacts;
 pub use attested::{Attested, Finding, Review, Sums};
 pub use types::{
     AgentSpec, Ambient, Audit, Ca, CatalogSource, Cidr, Config, CredentialKind, CredentialSpec, Durability, GrantSpec, HostPattern,
-    InjectSpec, LimitSpec, Limits, Listen, ModeSpec, OnDrift, Place, Policies, RegistrySpec, Roots, SecretSource, Sink, Status, Timeouts,
-    Tls, Upstream, UpstreamProxy, WorkflowSpec,
+    InjectSpec, LimitSpec, Limits, Listen, ModeSpec, OnDrift, Place, Policies, RegistrySpec, Roots, SecretSource, Sink, Status, TaskSpec,
+    Timeouts, Tls, Upstream, UpstreamProxy, WideLimitSpec, WorkflowSpec,
 };
 pub use watch::{Watcher, watch};

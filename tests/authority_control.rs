@@ -39,6 +39,7 @@ fn registry() -> Registry {
         on_drift: OnDrift::Record,
         review: Default::default(),
         mode: None,
+        limits: vec![],
         place: place(),
     };
     let grant = GrantSpec {
@@ -58,6 +59,7 @@ fn registry() -> Registry {
         credential: None,
         mode: None,
         quiet: false,
+        limits: vec![],
         place: place(),
     };
     Registry::new(&RegistrySpec { agents: vec![agent], workflows: vec![workflow] }, Mode::Enforce)

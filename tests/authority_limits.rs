@@ -34,6 +34,7 @@ fn registry() -> Registry {
         on_drift: OnDrift::Record,
         review: Default::default(),
         mode: None,
+        limits: vec![],
         place: Place::default(),
     };
     let workflow = WorkflowSpec {
@@ -44,6 +45,7 @@ fn registry() -> Registry {
         credential: None,
         mode: None,
         quiet: false,
+        limits: vec![],
         place: Place::default(),
     };
     Registry::new(&RegistrySpec { agents: vec![agent], workflows: vec![workflow] }, Mode::Enforce)
@@ -60,7 +62,7 @@ fn start(tasks: &Tasks, registry: &Registry) -> Arc<Task> {
 }
 
 fn rule(key: &str, max: u64, window: Window) -> LimitRule {
-    LimitRule { key: key.into(), max, window }
+    LimitRule::calls(key, max, window)
 }
 
 /// Runs `call(thread, i)` from all threads at once, `CALLS` times in all; counts how many said yes.
@@ -86,7 +88,7 @@ fn of_a_hundred_thousand_concurrent_calls_exactly_n_pass() {
     for n in [0, 1, 7, 5_000, 99_999, 200_000] {
         let task = start(&tasks, &registry);
         let rules = [rule("n", n, Window::Task)];
-        let passed = storm(|_, _| tasks.reserve(&task, &rules, now).map(remit::authority::Reservation::commit).is_ok());
+        let passed = storm(|_, _| tasks.reserve(&task, &rules, None, now).map(remit::authority::Reservation::commit).is_ok());
         assert_eq!(passed, n.min(CALLS as u64));
     }
 }
@@ -97,7 +99,7 @@ fn a_window_lets_exactly_n_through_over_all_of_an_agents_tasks() {
     let all: Vec<_> = (0..THREADS).map(|_| start(&tasks, &registry)).collect();
     let rules = [rule("n", 1_234, Window::Seconds(3600))];
     let now = Instant::now();
-    let passed = storm(|thread, _| tasks.reserve(&all[thread], &rules, now).map(remit::authority::Reservation::commit).is_ok());
+    let passed = storm(|thread, _| tasks.reserve(&all[thread], &rules, None, now).map(remit::authority::Reservation::commit).is_ok());
     assert_eq!(passed, 1_234);
 }
 
@@ -109,7 +111,7 @@ fn calls_that_give_back_and_calls_under_other_rules_take_nothing_away() {
     let (narrow, wide, rate) =
         (rule("narrow", 300, Window::Task), rule("wide", 1_000, Window::Task), rule("rate", 1_000_000, Window::Seconds(3600)));
     let both = [wide.clone(), rate, narrow];
-    let passed = storm(|thread, i| match tasks.reserve(&task, &both, now) {
+    let passed = storm(|thread, i| match tasks.reserve(&task, &both, None, now) {
         Ok(reservation) if (thread + i) % 2 == 0 => {
             drop(reservation);
             false
@@ -122,14 +124,15 @@ fn calls_that_give_back_and_calls_under_other_rules_take_nothing_away() {
     });
     assert_eq!(passed, 300);
     // every refused and every given-back call left the wide rule and the rate as they were
-    let rest = storm(|_, _| tasks.reserve(&task, std::slice::from_ref(&wide), now).map(remit::authority::Reservation::commit).is_ok());
+    let rest =
+        storm(|_, _| tasks.reserve(&task, std::slice::from_ref(&wide), None, now).map(remit::authority::Reservation::commit).is_ok());
     assert_eq!(rest, 700);
     let left = [rule("rate", 301, Window::Seconds(3600))];
-    assert!(tasks.reserve(&task, &left, now).is_ok_and(|r| {
+    assert!(tasks.reserve(&task, &left, None, now).is_ok_and(|r| {
         r.commit();
         true
     }));
-    assert!(tasks.reserve(&task, &left, now).is_err());
+    assert!(tasks.reserve(&task, &left, None, now).is_err());
 }
 
 #[test]
@@ -141,12 +144,12 @@ fn a_call_that_comes_as_its_task_ends_passes_before_or_not_at_all() {
         std::thread::scope(|s| {
             let call = s.spawn(|| {
                 // refused from some call on, and then for good
-                let answers: Vec<bool> = (0..2_000).map(|_| tasks.reserve(&task, &rules, Instant::now()).map(drop).is_ok()).collect();
+                let answers: Vec<bool> = (0..2_000).map(|_| tasks.reserve(&task, &rules, None, Instant::now()).map(drop).is_ok()).collect();
                 let first = answers.iter().position(|a| !a).unwrap_or(answers.len());
                 assert!(answers[first..].iter().all(|a| !a));
             });
             assert!(tasks.end(&task.id));
-            assert!(tasks.reserve(&task, &rules, Instant::now()).is_err());
+            assert!(tasks.reserve(&task, &rules, None, Instant::now()).is_err());
             call.join().unwrap();
         });
     }

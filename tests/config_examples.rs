@@ -9,7 +9,7 @@ use std::{
 };
 
 use remit::{
-    call::{Effect, Mode},
+    call::{Effect, Mode, Window},
     config::{Ca, CatalogSource, Config, CredentialKind, Durability, HostPattern, InjectSpec, OnDrift, Roots, SecretSource, Sink, Status},
 };
 
@@ -185,8 +185,8 @@ fn every_form_of_the_reference_loads() {
     assert_eq!(agent.mode.unwrap().mode, Mode::Observe);
     let grants = &config.registry.workflows[0].grants;
     assert_eq!(grants[0].constraints[2].1, [serde_json::json!(false)]);
-    assert_eq!(grants[1].limit.as_ref().unwrap().per, None);
-    assert_eq!(grants[2].limit.as_ref().unwrap().per, Some(Duration::from_secs(3600)));
+    assert_eq!(grants[1].limit.as_ref().unwrap().per, Window::Task);
+    assert_eq!(grants[2].limit.as_ref().unwrap().per, Window::Seconds(3600));
     assert_eq!(grants[3].approval.as_ref().unwrap()["within"], 600);
     assert_eq!(config.credentials[0].hosts[0].as_str(), "api.github.com");
     for file in ["policies/", "policies/deeper", "policies/deeper/extra.rego", "token", "ca.key", "proxy.password", "catalog"] {

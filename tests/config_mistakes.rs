@@ -462,3 +462,30 @@ fn names_are_not_called_unknown_when_the_file_that_may_define_them_is_broken() {
     let found = problems("version: 1\nregistry: [gone.yaml]\nagents: [{id: a, owner: o, workflows: [w]}]\n");
     assert_eq!(found, "remit.yaml:2: registry[0]: no file /nonexistent/gone.yaml; paths are relative to the file they stand in");
 }
+
+#[test]
+fn limits_and_bounds_of_tasks_say_what_is_wrong_with_them() {
+    for (text, part) in [
+        ("tasks: {depth: 99}", "tasks.depth"),
+        ("labels: {sticky: soon}", "labels.sticky"),
+        ("labels: {sticky: 5}", "labels.sticky"),
+        ("workflows: [{id: w, purpose: p, max_lifetime: 1m, limits: [], grants: [{effects: [read]}]}]", "no limit is listed"),
+        (
+            "workflows: [{id: w, purpose: p, max_lifetime: 1m, limits: [{effects: [read]}], grants: [{effects: [read]}]}]",
+            "say how many `calls`",
+        ),
+        (
+            "workflows: [{id: w, purpose: p, max_lifetime: 1m, limits: [{calls: 1, per: never}], grants: [{effects: [read]}]}]",
+            "write `task`, `agent`",
+        ),
+        ("agents: [{id: a, owner: o, limits: [{calls: 1, tokens: 2}]}]", "a limit is on `calls` or on `tokens`"),
+        ("agents: [{id: a, owner: o, limits: [{calls: 1, effects: []}]}]", "names no effect"),
+    ] {
+        let found = Config::parse(&format!("version: 1\n{text}\n"), Path::new(""), Path::new("remit.yaml"));
+        let problems = found.map(drop).unwrap_err().to_string();
+        assert!(problems.contains(part), "{text}: {problems}");
+    }
+    let good = "tasks: {depth: 0}\nlabels: {sticky: 0}\nagents: [{id: a, owner: o, limits: [{intents: [x.*], tokens: 9, per: agent}]}]";
+    let config = Config::parse(&format!("version: 1\n{good}\n"), Path::new(""), Path::new("f")).unwrap();
+    assert_eq!((config.tasks.depth, config.tasks.sticky.is_zero()), (0, true));
+}

@@ -143,27 +143,75 @@ approvals := array.concat(
 	[approval | some hold in held; some narrow in hold.narrow; approval := narrow.grant.approval],
 )
 
-# A call fits in every limit of every link, and in those of the guardrails.
+# A call fits in every limit of every link, and in those of the guardrails. What a link owns counts
+# in its own task, or over its own agent's tasks; a guardrail's counts for everyone in the chain.
 limits contains one if {
-	some hold in held
+	some place, hold in held
 	limit := hold.grant.limit
-	one := {"key": concat("/", [hold.agent, hold.grant.key]), "max": limit.max, "window": limit.window}
+	one := owned(place, hold.agent, hold.grant.key, limit)
 }
 
 limits contains one if {
-	some hold in held
+	some place, hold in held
 	some narrow in hold.narrow
 	limit := narrow.grant.limit
 	one := {
 		"key": concat("/", [hold.agent, hold.workflow, narrow.key]),
-		"max": limit.calls,
+		"max": most(limit),
 		"window": window(object.get(limit, "per", "task")),
+		"unit": unit(limit),
+		"link": place,
 	}
+}
+
+# The limits of a workflow, over all of its grants.
+limits contains one if {
+	some place, hold in held
+	some limit in data.remit.workflows[hold.workflow].limits
+	limited(limit)
+	one := owned(place, hold.agent, limit.key, limit)
+}
+
+# The limits of an agent, over all of its workflows.
+limits contains one if {
+	some place, hold in held
+	some limit in data.remit.agents[hold.agent].limits
+	limited(limit)
+	one := owned(place, hold.agent, limit.key, limit)
 }
 
 limits contains limit if {
 	some limit in guard_limit
 }
+
+owned(place, agent, key, limit) := {
+	"key": concat("/", [agent, key]),
+	"max": limit.max,
+	"window": limit.window,
+	"unit": object.get(limit, "unit", "calls"),
+	"link": place,
+}
+
+# Whether a limit over all grants is on this intent.
+limited(limit) if {
+	input.intent.effect in limit.effects
+	on_intent(limit)
+}
+
+on_intent(limit) if input.intent.id in limit.exact
+
+on_intent(limit) if strings.any_prefix_match(input.intent.id, limit.prefixes)
+
+# What a delegated grant's limit is on, and how much of it.
+unit(limit) := array.concat(
+	["tokens" | limit.tokens],
+	["calls"],
+)[0]
+
+most(limit) := array.concat(
+	[limit.tokens | limit.tokens],
+	[limit.calls | limit.calls],
+)[0]
 
 # A duration in seconds, or `task`.
 window(per) := array.concat(

@@ -66,7 +66,7 @@ create(params) := intent("github.issues.create", "write", params)
 test_a_matching_grant_allows if {
 	d := judged(call(read({"owner": "acme", "repo": "web", "path": "x"}), "bot", "triage"))
 	d.decision == "allow"
-	d.limits == [{"key": "bot/triage/1", "max": 100, "window": 60}]
+	d.limits == [{"key": "bot/triage/1", "max": 100, "window": 60, "unit": "calls", "link": 0}]
 	d.credential == "reader"
 	d.reasons == []
 }
@@ -196,8 +196,37 @@ test_a_delegated_grant_brings_its_limit_approval_and_credential if {
 	d := narrowed([{"intents": ["github.issues.create"], "limit": {"calls": 3, "per": "1m"}, "credential": "narrow"}], p)
 	d.decision == "allow"
 	d.credential == "narrow"
-	{"key": "bot/triage/delegated-0", "max": 3, "window": 60} in d.limits
+	{"key": "bot/triage/delegated-0", "max": 3, "window": 60, "unit": "calls", "link": 0} in d.limits
+	t := narrowed([{"intents": ["github.issues.create"], "limit": {"tokens": 5000}}], p)
+	{"key": "bot/triage/delegated-0", "max": 5000, "window": "task", "unit": "tokens", "link": 0} in t.limits
 	narrowed([{"intents": ["github.issues.create"], "approval": {"by": ["bob"]}}], p).decision == "ask"
+}
+
+# A limit over all that a workflow or an agent does is on what its effects and intents say.
+over_all(what) := {[limit.key, limit.max, limit.window, limit.link] |
+	writes := {
+		"key": "triage/limits/1", "effects": ["write", "delete"], "exact": [], "prefixes": [""],
+		"max": 50, "window": 3600, "unit": "calls",
+	}
+	issues := {
+		"key": "limits/1", "effects": ["read", "write"], "exact": ["github.repos.get"], "prefixes": ["github.issues."],
+		"max": 9, "window": "agent", "unit": "calls",
+	}
+	d := authz.decision with input as call(what, "bot", "triage")
+		with data.remit.agents as object.union(agents, {"bot": object.union(agents.bot, {"limits": [issues]})})
+		with data.remit.workflows as object.union(workflows, {"triage": object.union(workflows.triage, {"limits": [writes]})})
+	some limit in d.limits
+}
+
+test_limits_over_all_grants if {
+	p := {"owner": "acme", "repo": "web"}
+	over_all(create(p)) == {
+		["bot/triage/2", 20, "task", 0],
+		["bot/triage/limits/1", 50, 3600, 0],
+		["bot/limits/1", 9, "agent", 0],
+	}
+	over_all(intent("github.repos.get", "read", p)) == {["bot/triage/1", 100, 60, 0], ["bot/limits/1", 9, "agent", 0]}
+	over_all(intent("github.repos.list", "read", p)) == {["bot/triage/1", 100, 60, 0]}
 }
 
 drifting(agent, what) := judged(object.union(call(what, agent, "triage"), {"agent": {"id": agent, "drift": ["model x"]}}))

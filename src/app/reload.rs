@@ -70,6 +70,7 @@ impl Reloader {
                 let revision = rules.decider.revision().to_owned();
                 self.warn_of_fixed(&rules.config);
                 rules.broker.watch(|problem| tracing::error!("{problem}"));
+                self.house.tasks().bound_by(&rules.config.tasks);
                 self.house.replace(rules);
                 let ended = self.house.tasks().review(&self.house.rules().registry, Moment::now());
                 self.house.metrics().reload(true);

@@ -10,7 +10,7 @@ use super::{line, text};
 use crate::{
     call::{
         Caller, DecisionId, Destination, Intent, Label, Lease, LimitRule, Listener, Mode, Outcome, Param, Path, Task, TaskId, TraceId,
-        Verdict, Window,
+        Unit, Verdict, Window,
     },
     refusal::Reason,
 };
@@ -50,8 +50,9 @@ pub struct DecisionRecord<'a> {
     pub scope: Option<&'a Value>,
     /// The grants that allow it, as [`crate::call::Decision::grants`] has them.
     pub grants: &'a [Box<str>],
-    /// What was taken from, one for each.
+    /// What was taken from: one for each, or `tokens` where it counts those.
     pub limits: &'a [LimitRule],
+    pub tokens: Option<u64>,
     /// What the task is labelled with when an answer comes.
     pub labels: &'a [Label],
     /// Whether the agent's own login passes (credential kind `own`, `mode: observe`).
@@ -374,7 +375,7 @@ fn verdict(out: &mut Vec<u8>, r: &DecisionRecord<'_>) {
     }
     if !r.limits.is_empty() {
         key!(out, "limits");
-        text::list(out, b"[]", r.limits.iter(), limit);
+        text::list(out, b"[]", r.limits.iter(), |out, l| limit(out, l, r.tokens));
     }
     if !r.labels.is_empty() {
         key!(out, "labels");
@@ -405,14 +406,22 @@ fn verdict(out: &mut Vec<u8>, r: &DecisionRecord<'_>) {
     out.push(b'}');
 }
 
-/// `{"key":"…","window":"task"}`, or a window in seconds.
-fn limit(out: &mut Vec<u8>, limit: &LimitRule) {
+/// `{"key":"…","window":"task"}`: `task`, `agent` or seconds; with the number of the link that owns it,
+/// and how many tokens were taken, where it counts those.
+fn limit(out: &mut Vec<u8>, limit: &LimitRule, tokens: Option<u64>) {
     out.extend_from_slice(b"{\"key\":");
     text::string(out, &limit.key);
     key!(out, "window");
     match limit.window {
         Window::Task => out.extend_from_slice(b"\"task\""),
+        Window::Agent => out.extend_from_slice(b"\"agent\""),
         Window::Seconds(s) => text::number(out, s),
+    }
+    if let Some(link) = limit.link {
+        count!(out, "link", link as u64);
+    }
+    if limit.unit == Unit::Tokens {
+        count!(out, "tokens", tokens.unwrap_or(0));
     }
     out.push(b'}');
 }

@@ -43,6 +43,7 @@ fn record(id: DecisionId) -> DecisionRecord<'static> {
         scope: None,
         grants: &[],
         limits: &[],
+        tokens: None,
         labels: &[],
         own_login: false,
     }

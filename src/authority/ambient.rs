@@ -77,7 +77,7 @@ impl Tasks {
         self.events.started(&task, inherits.map(|b| &*b.live.task))?;
         let spent = inherits.map(|b| b.live.spent.clone()).unwrap_or_default();
         let cut = task.deadline().checked_add(self.drain).unwrap_or_else(|| task.deadline());
-        let live = self.begin(task, Beginning { digest: None, spent, cut });
+        let live = self.begin(task, Beginning { digest: None, spent, parent: None, cut });
         let task = live.task.clone();
         self.ambient.current.store(Some(Arc::new(Current { live })));
         if let Some(before) = before

@@ -107,6 +107,9 @@ impl Tasks {
         let Ok((agent, workflow)) = authorised(registry, &task.agent.id, &task.workflow, now.utc) else {
             return self.finish(live, End::Withdrawn);
         };
+        if !handed_over(registry, task) {
+            return self.finish(live, End::Withdrawn);
+        }
         let mode = registry.mode(&task.agent.id, &task.workflow, now.utc);
         if task.mode == Mode::Observe && mode.mode == Mode::Enforce {
             return self.finish(live, End::Withdrawn);
@@ -151,4 +154,10 @@ impl Tasks {
             }
         }
     }
+}
+
+/// Whether the registry still lets the agent above delegate to this task's.
+fn handed_over(registry: &Registry, task: &Task) -> bool {
+    let Some(parent) = &task.parent else { return true };
+    registry.agent(&parent.agent.id).is_some_and(|above| above.spec.delegates_to.contains(&task.agent.id))
 }

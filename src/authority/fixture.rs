@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::{
-    call::{Effect, Intent, Label, Mode, Operation, Param, Params, Principal, Provider, Task},
+    call::{Effect, Intent, Label, Mode, Operation, Param, Params, Principal, Provider, Task, Unit, Window},
     clock::{Clock, Moment, SettableClock},
     config::{AgentSpec, GrantSpec, LimitSpec, OnDrift, Place, RegistrySpec, Status, WorkflowSpec},
     refusal::{Reason, Refusal},
@@ -75,7 +75,7 @@ pub(crate) fn spec() -> RegistrySpec {
     let grants = vec![
         grant(10, &["github.*"], &[Effect::Read], &[("owner", json!(["acme"])), ("repo", json!(["web", "docs"]))]),
         GrantSpec {
-            limit: Some(LimitSpec { calls: 20, per: None }),
+            limit: Some(LimitSpec { max: 20, unit: Unit::Calls, per: Window::Task }),
             ..grant(13, &["github.issues.add-labels"], &[], &[("owner", json!(["acme"])), ("repo", json!(["web"]))])
         },
         grant(16, &["slack.chat.*"], &[], &[("channel", json!(["team-*"]))]),
@@ -100,6 +100,7 @@ pub(crate) fn agent(id: &str, workflows: &[&str]) -> AgentSpec {
         on_drift: OnDrift::Record,
         review: Default::default(),
         mode: None,
+        limits: vec![],
         place: place(1),
     }
 }
@@ -113,6 +114,7 @@ pub(crate) fn workflow(id: &str, grants: Vec<GrantSpec>) -> WorkflowSpec {
         credential: None,
         mode: None,
         quiet: false,
+        limits: vec![],
         place: place(5),
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    call::Effect,
+    call::{Effect, Unit, Window},
     config::{GrantSpec, WorkflowSpec},
     refusal::{Reason, Refusal},
 };
@@ -36,9 +36,23 @@ enum OneOrMany {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Limit {
-    calls: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calls: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens: Option<u64>,
     #[serde(default)]
     per: PerTask,
+}
+
+impl Limit {
+    /// What it counts and how much of it; None when it says neither, or both.
+    fn of(&self) -> Option<(Unit, u64)> {
+        match (self.calls, self.tokens) {
+            (Some(calls), None) => Some((Unit::Calls, calls)),
+            (None, Some(tokens)) => Some((Unit::Tokens, tokens)),
+            _ => None,
+        }
+    }
 }
 
 /// A narrowing limit counts over the task: a window's count is the agent's, not the task's.
@@ -59,6 +73,11 @@ const MOST_INTENTS: usize = 256;
 /// # Errors
 /// `delegation_invalid`, naming what is wider or not understood.
 pub(super) fn narrow(workflow: &WorkflowSpec, asked: &[Value]) -> Result<Vec<Value>, Refusal> {
+    Ok(narrow_apart(workflow, asked)?.into_iter().flatten().collect())
+}
+
+/// As [`narrow`], what came of each by itself.
+pub(super) fn narrow_apart(workflow: &WorkflowSpec, asked: &[Value]) -> Result<Vec<Vec<Value>>, Refusal> {
     if asked.len() > MOST_GRANTS {
         return Err(invalid(format!("{} grants are more than the {MOST_GRANTS} a task can carry", asked.len())));
     }
@@ -66,7 +85,7 @@ pub(super) fn narrow(workflow: &WorkflowSpec, asked: &[Value]) -> Result<Vec<Val
     for (i, value) in asked.iter().enumerate() {
         let wanted = Asked::deserialize(value).map_err(|e| invalid(format!("grants[{i}]: {e}")))?;
         wanted.check().map_err(|why| invalid(format!("grants[{i}]: {why}")))?;
-        out.extend(wanted.within(workflow).map_err(|why| invalid(format!("grants[{i}]: {why}")))?);
+        out.push(wanted.within(workflow).map_err(|why| invalid(format!("grants[{i}]: {why}")))?);
     }
     Ok(out)
 }
@@ -82,6 +101,9 @@ impl Asked {
         }
         if let Some(bad) = self.intents.iter().find(|p| p.is_empty() || p.trim_end_matches('*').contains('*') || p.ends_with("**")) {
             return Err(format!("intents: `{bad}` is neither an intent nor a prefix ending in one `*`"));
+        }
+        if self.limit.as_ref().is_some_and(|limit| limit.of().is_none()) {
+            return Err("limit: it is on one of `calls` and `tokens`".to_string());
         }
         if let Some((name, _)) = self.constraints.iter().find(|(_, values)| values.as_slice().is_empty()) {
             return Err(format!("where: `{name}` allows no value"));
@@ -135,9 +157,10 @@ impl Asked {
                 return Some(Wider::Part(format!("where: {name} {v} is not within what the workflow grants")));
             }
         }
-        let (ours, theirs) = (self.limit.as_ref()?, grant.limit.as_ref()?);
-        (theirs.per.is_none() && ours.calls > theirs.calls)
-            .then(|| Wider::Part(format!("limit: {} calls are more than the workflow's {}", ours.calls, theirs.calls)))
+        let ((unit, ours), theirs) = (self.limit.as_ref()?.of()?, grant.limit.as_ref()?);
+        let what = if unit == Unit::Tokens { "tokens" } else { "calls" };
+        (theirs.per == Window::Task && unit == theirs.unit && ours > theirs.max)
+            .then(|| Wider::Part(format!("limit: {ours} {what} are more than the workflow's {}", theirs.max)))
     }
 
     fn written_out(&self, grant: &GrantSpec, patterns: &[&str]) -> Value {
@@ -159,7 +182,7 @@ impl Asked {
             out.insert("where".into(), constraints.into());
         }
         if let Some(limit) = &self.limit {
-            out.insert("limit".into(), serde_json::json!({"calls": limit.calls, "per": limit.per}));
+            out.insert("limit".into(), serde_json::json!(limit));
         }
         if let Some(approval) = &self.approval {
             out.insert("approval".into(), approval.clone().into());
@@ -194,7 +217,7 @@ impl Wider {
 }
 
 /// Whether everything that pattern `inner` means, `outer` means too.
-fn covers(outer: &str, inner: &str) -> bool {
+pub(super) fn covers(outer: &str, inner: &str) -> bool {
     match outer.strip_suffix('*') {
         Some(prefix) => inner.trim_end_matches('*').starts_with(prefix),
         None => outer == inner,

@@ -17,8 +17,8 @@ use crate::{
 
 use super::{
     drift::DriftKind,
+    known::{Change, Known, KnownAgents, strictest},
     nearest::{self, Nearest},
-    standing::{Change, Standing, Standings, strictest},
 };
 
 /// The agents and workflows that are registered, found by id. Fixed; a reload makes a new one.
@@ -36,7 +36,7 @@ pub struct Registry {
 pub struct Agent {
     pub spec: AgentSpec,
     /// What is known of it beside that.
-    pub standing: Arc<Standing>,
+    pub known: Arc<Known>,
     /// What calls and tasks carry of it.
     pub shared: Arc<AgentRef>,
 }
@@ -53,8 +53,8 @@ impl Registry {
     /// The registry of a configuration whose own mode is `mode`, of agents of which nothing else is known.
     #[must_use]
     pub fn new(spec: &RegistrySpec, mode: Mode) -> Self {
-        let standings = Standings::default();
-        let agents = spec.agents.iter().map(|a| (a.id.clone(), Agent::new(a, standings.of(&a.id)))).collect();
+        let known = KnownAgents::default();
+        let agents = spec.agents.iter().map(|a| (a.id.clone(), Agent::new(a, known.of(&a.id)))).collect();
         let workflows = spec.workflows.iter().map(|w| (w.id.clone(), w.clone())).collect();
         Self { agents, workflows, mode, watching: Arc::default() }.holding()
     }
@@ -62,12 +62,12 @@ impl Registry {
     /// The same registry of agents that are known already; what of each differs from what is attested
     /// now, and did not before.
     #[must_use]
-    pub fn adopting(&self, standings: &Standings) -> (Self, Vec<(Arc<str>, DriftKind, String)>) {
-        let mut registry = Self { watching: standings.watching().clone(), ..self.clone() };
+    pub fn adopting(&self, known: &KnownAgents) -> (Self, Vec<(Arc<str>, DriftKind, String)>) {
+        let mut registry = Self { watching: known.watching().clone(), ..self.clone() };
         let mut new = Vec::new();
         for (id, agent) in &mut registry.agents {
-            agent.standing = standings.of(id);
-            let differences = agent.standing.hold_to(agent.spec.attested.as_ref());
+            agent.known = known.of(id);
+            let differences = agent.known.hold_to(agent.spec.attested.as_ref());
             new.extend(differences.into_iter().map(|(kind, what)| (id.clone(), kind, what)));
         }
         registry.watch();
@@ -76,14 +76,14 @@ impl Registry {
 
     fn holding(self) -> Self {
         for agent in self.agents.values() {
-            agent.standing.hold_to(agent.spec.attested.as_ref());
+            agent.known.hold_to(agent.spec.attested.as_ref());
         }
         self.watch();
         self
     }
 
     fn watch(&self) {
-        self.watching.store(self.agents.values().any(|a| a.standing.attested().is_some()), Ordering::Release);
+        self.watching.store(self.agents.values().any(|a| a.known.attested().is_some()), Ordering::Release);
     }
 
     /// The agent, when it is watched for drift.
@@ -92,13 +92,13 @@ impl Registry {
         if !self.watching.load(Ordering::Acquire) {
             return None;
         }
-        self.agents.get(id).filter(|a| a.standing.attested().is_some())
+        self.agents.get(id).filter(|a| a.known.attested().is_some())
     }
 
     /// Attests an agent while Remit runs; false when it is not registered.
     pub fn attest(&self, id: &str, attested: Attested, change: Change) -> bool {
         let Some(agent) = self.agents.get(id) else { return false };
-        agent.standing.attest(attested, agent.spec.attested.clone(), change);
+        agent.known.attest(attested, agent.spec.attested.clone(), change);
         self.watch();
         true
     }
@@ -183,15 +183,15 @@ impl Registry {
 }
 
 impl Agent {
-    fn new(spec: &AgentSpec, standing: Arc<Standing>) -> Self {
+    fn new(spec: &AgentSpec, known: Arc<Known>) -> Self {
         let shared = AgentRef { id: spec.id.clone(), owner: spec.owner.clone(), spiffe_id: spec.spiffe_id.clone() };
-        Self { spec: spec.clone(), standing, shared: Arc::new(shared) }
+        Self { spec: spec.clone(), known, shared: Arc::new(shared) }
     }
 
     /// The stricter of what its file says and what a person set since.
     #[must_use]
     pub fn set_status(&self) -> Status {
-        strictest(self.spec.status, self.standing.status())
+        strictest(self.spec.status, self.known.status())
     }
 
     /// Why the agent may do nothing at `utc`, if so.

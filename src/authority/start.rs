@@ -16,11 +16,12 @@ use crate::{
 
 use super::{
     Registry, Tasks,
+    delegate::mode_below,
     handle::{Digest, Handle},
     limits::Counters,
     narrow::narrow,
     registry::Agent,
-    tasks::Live,
+    tasks::{Live, Standing},
 };
 
 /// What a task is to be.
@@ -77,6 +78,7 @@ pub(super) struct Plan<'a> {
 pub(super) struct Beginning {
     pub(super) digest: Option<Digest>,
     pub(super) spent: Arc<Counters>,
+    pub(super) parent: Option<Arc<Live>>,
     /// When what it has open is cut.
     pub(super) cut: Instant,
 }
@@ -117,12 +119,11 @@ impl Tasks {
             lifetime = lifetime.min(left);
         }
         let grants = narrow(workflow, &grants)?;
-        let labels = Arc::default();
-        let plan = Plan { agent, workflow, principal, grants, before, parent: None, trace, lifetime, labels };
+        let plan = Plan { agent, workflow, principal, grants, before, parent: None, trace, lifetime, labels: Arc::default() };
         let task = self.make(registry, plan, now);
         self.events.started(&task, None)?;
         let cut = task.deadline();
-        Ok(self.begin(task, Beginning { digest, spent: Arc::default(), cut }).task.clone())
+        Ok(self.begin(task, Beginning { digest, spent: Arc::default(), parent: None, cut }).task.clone())
     }
 
     /// The task itself, not yet begun.
@@ -135,6 +136,9 @@ impl Tasks {
         if chain.is_empty() {
             chain.push(Link { kind: LinkKind::Principal, id: principal.id.clone(), workflow: None, grants: None });
         }
+        let standing = self.standing(&agent.spec.id);
+        let sticky = Duration::from_secs(self.bounds.sticky.load(Ordering::Relaxed));
+        labels.bring(&standing.touched.sticking(sticky, now.instant));
         let (id, workflow_id) = (agent.spec.id.clone(), workflow.id.clone());
         chain.push(Link { kind: LinkKind::Agent, id, workflow: Some(workflow_id), grants: Some(grants) });
         Arc::new(Task {
@@ -146,9 +150,9 @@ impl Tasks {
             principal,
             chain,
             ended: parent.as_ref().map(|p| p.ended.child_token()).unwrap_or_default(),
+            mode: parent.as_ref().map_or(mode.mode, |above| mode_below(above.mode, mode.mode)),
             parent,
             trace,
-            mode: mode.mode,
             started: now.utc,
             ends: Ends::after(now, capped.fold(lifetime, Duration::min)),
             labels,
@@ -156,12 +160,19 @@ impl Tasks {
         })
     }
 
+    /// What an agent's tasks have in common.
+    fn standing(&self, agent: &Arc<str>) -> Arc<Standing> {
+        self.standings.lock().entry(agent.clone()).or_default().clone()
+    }
+
     /// Lets a task be found and used.
     pub(super) fn begin(&self, task: Arc<Task>, beginning: Beginning) -> Arc<Live> {
-        let Beginning { digest, spent, cut } = beginning;
-        let windows = self.windows.lock().entry(task.agent.id.clone()).or_default().clone();
-        let (cut_at, end) = (Mutex::new(cut), OnceLock::new());
-        let live = Arc::new(Live { task, digest, spent, windows, children: Mutex::default(), cut: cut_at, end });
+        let Beginning { digest, spent, parent, cut } = beginning;
+        let standing = self.standing(&task.agent.id);
+        task.labels.remembered_by(&standing.touched, cut);
+        let windows = standing.windows.clone();
+        let (children, cut_at, end) = (Mutex::default(), Mutex::new(cut), OnceLock::new());
+        let live = Arc::new(Live { task, digest, spent, windows, parent, children, cut: cut_at, end });
         self.active.fetch_add(1, Ordering::Relaxed);
         self.by_number.insert(live.task.number, live.clone());
         self.by_id.insert(live.task.id.clone(), live.clone());

@@ -14,8 +14,9 @@ use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use crate::{
-    call::{LimitRule, Task, TaskId, TraceId},
+    call::{LimitRule, Task, TaskId, Touched, TraceId},
     clock::Clock,
+    config::TaskSpec,
     refusal::{Reason, Refusal},
 };
 
@@ -23,9 +24,9 @@ use super::{
     End, TaskEvents,
     ambient::Ambient,
     handle::Digest,
+    known::KnownAgents,
     limits::{self, Counters, Reservation},
     shards::Shards,
-    standing::Standings,
 };
 
 /// The tasks that live. Outlasts reloads.
@@ -35,19 +36,43 @@ pub struct Tasks {
     /// How long streams of an ambient task may go on after its successor began.
     pub(super) drain: Duration,
     pub(super) ambient: Ambient,
-    pub(super) standings: Standings,
+    pub(super) known: KnownAgents,
     pub(super) next: AtomicU64,
     pub(super) active: AtomicUsize,
     pub(super) by_digest: Shards<Digest, Arc<Live>>,
     pub(super) by_id: Shards<TaskId, Arc<Live>>,
     pub(super) by_number: Shards<u64, Arc<Live>>,
-    /// An agent can have several tasks in one trace.
-    pub(super) by_trace: Shards<(Arc<str>, TraceId), SmallVec<[Arc<Live>; 1]>>,
-    /// Windows count over an agent's tasks, so their counts outlive each.
-    pub(super) windows: Mutex<HashMap<Arc<str>, Arc<Counters>, RandomState>>,
+    pub(super) by_trace: Shards<(Arc<str>, TraceId), Traced>,
+    pub(super) standings: Mutex<HashMap<Arc<str>, Arc<Standing>, RandomState>>,
+    pub(super) bounds: Bounds,
     pub(super) ends: Mutex<BTreeMap<(Instant, u64), Arc<Live>>>,
     pub(super) ends_changed: Notify,
     pub(super) past: Mutex<VecDeque<Arc<Live>>>,
+}
+
+/// What an agent's tasks have in common, and outlives each.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// What counts over all of them.
+    pub(super) windows: Arc<Counters>,
+    /// What labels the later ones.
+    pub(super) touched: Arc<Touched>,
+}
+
+/// What the configuration bounds; changes with it.
+#[derive(Debug)]
+pub(super) struct Bounds {
+    /// How often a task may be handed on.
+    pub(super) depth: AtomicUsize,
+    /// How long labels stick to an agent, in seconds.
+    pub(super) sticky: AtomicU64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        let spec = TaskSpec::default();
+        Self { depth: AtomicUsize::new(spec.depth), sticky: AtomicU64::new(spec.sticky.as_secs()) }
+    }
 }
 
 /// A task that was looked up, and why it gives no authority, if it does not.
@@ -57,12 +82,17 @@ pub struct Found {
     pub over: Option<Reason>,
 }
 
+/// An agent can have several tasks in one trace.
+type Traced = SmallVec<[Arc<Live>; 1]>;
+
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) task: Arc<Task>,
     pub(super) digest: Option<Digest>,
     pub(super) spent: Arc<Counters>,
     pub(super) windows: Arc<Counters>,
+    /// The task that it is part of.
+    pub(super) parent: Option<Arc<Self>>,
     /// The tasks that it handed parts of itself to.
     pub(super) children: Mutex<Vec<Weak<Self>>>,
     /// When what is still open is cut: the deadline, for an ambient task with the drain; sooner
@@ -79,14 +109,15 @@ impl Tasks {
             events,
             drain,
             ambient: Ambient::default(),
-            standings: Standings::default(),
+            known: KnownAgents::default(),
             next: AtomicU64::new(1),
             active: AtomicUsize::new(0),
             by_digest: Shards::new(),
             by_id: Shards::new(),
             by_number: Shards::new(),
             by_trace: Shards::new(),
-            windows: Mutex::default(),
+            standings: Mutex::default(),
+            bounds: Bounds::default(),
             ends: Mutex::default(),
             ends_changed: Notify::new(),
             past: Mutex::default(),
@@ -95,8 +126,14 @@ impl Tasks {
 
     /// What is known of agents beside their registration.
     #[must_use]
-    pub fn standings(&self) -> &Standings {
-        &self.standings
+    pub fn known(&self) -> &KnownAgents {
+        &self.known
+    }
+
+    /// Holds tasks that begin from now on to these bounds.
+    pub fn bound_by(&self, spec: &TaskSpec) {
+        self.bounds.depth.store(spec.depth, Ordering::Relaxed);
+        self.bounds.sticky.store(spec.sticky.as_secs(), Ordering::Relaxed);
     }
 
     /// The task that a presented handle stands for, also for a while after its end.
@@ -152,13 +189,14 @@ impl Tasks {
         counts
     }
 
-    /// Takes one from every limit's count, or none from any. Limits per task count in this task
-    /// (an ambient one: and those it succeeds); windows count over all of the agent's tasks.
-    /// A rule listed twice takes two.
+    /// Takes what a call may use from every limit's count, or nothing from any: one for each rule on
+    /// calls, `tokens` (the most that it lets a model answer with) for each on tokens. A rule listed
+    /// twice takes twice. What a link of the chain owns is taken from that link's task or agent, what
+    /// nobody owns from each of the chain.
     ///
     /// # Errors
     /// `limit_exceeded`, with a time to retry after when a window restores it; why the task is over.
-    pub fn reserve(&self, task: &Arc<Task>, rules: &[LimitRule], now: Instant) -> Result<Reservation, Refusal> {
+    pub fn reserve(&self, task: &Arc<Task>, rules: &[LimitRule], tokens: Option<u64>, now: Instant) -> Result<Reservation, Refusal> {
         if let Some(reason) = task.over(now) {
             return Err(Refusal::new(reason, format!("task {} is over", task.id)));
         }
@@ -168,11 +206,16 @@ impl Tasks {
         let Some(live) = self.by_number.find(&task.number) else {
             return Err(Refusal::new(Reason::TaskEnded, format!("task {} is over", task.id)));
         };
-        limits::reserve(&live.spent, &live.windows, rules, now)
+        limits::reserve(&limits::draws(&live, rules), tokens, now)
     }
 }
 
 impl Live {
+    /// This task, the one that it is part of, and so on up.
+    pub(super) fn upwards(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |live| live.parent.as_deref())
+    }
+
     fn found(&self, now: Instant) -> Found {
         let over = match self.end.get() {
             Some(End::Expired) => Some(Reason::TaskExpired),

@@ -1,4 +1,5 @@
 mod ambient;
+mod delegate;
 mod limits;
 mod narrow;
 mod registry;

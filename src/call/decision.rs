@@ -30,13 +30,36 @@ pub struct LimitRule {
     pub key: Box<str>,
     pub max: u64,
     pub window: Window,
+    pub unit: Unit,
+    /// Whose limit it is: the place among the chain's agents, from 0. None: everyone's in the chain.
+    pub link: Option<usize>,
+}
+
+impl LimitRule {
+    /// A limit on calls, for everyone in the chain.
+    #[must_use]
+    pub fn calls(key: impl Into<Box<str>>, max: u64, window: Window) -> Self {
+        Self { key: key.into(), max, window, unit: Unit::Calls, link: None }
+    }
+}
+
+/// What a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// One for each intent.
+    Calls,
+    /// What a model may say: the most output tokens, as the call states them.
+    Tokens,
 }
 
 /// Over what a limit counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Window {
+    /// The task, an ambient one with those it succeeds.
     Task,
-    /// Seconds; the count restarts when they have passed since its first call.
+    /// All of the agent's tasks, for as long as Remit keeps its state.
+    Agent,
+    /// All of the agent's tasks. Seconds; the count restarts when they have passed since its first call.
     Seconds(u64),
 }
 

@@ -11,7 +11,7 @@ use crate::{
         credentials::RawCredential,
         read::{MAX_PROBLEMS, Ref, shown, suggestion},
         registry::{RawAgent, RawRegistry},
-        sections::RawAmbient,
+        tasks::RawAmbient,
     },
     problem::Problem,
 };

@@ -8,14 +8,15 @@ use std::{
 use crate::{
     call::Mode,
     config::{
-        Audit, Ca, CatalogSource, Config, CredentialKind, Limits, Listen, Policies, RegistrySpec, Roots, SecretSource, Timeouts, Tls,
-        Upstream, UpstreamProxy,
+        Audit, Ca, CatalogSource, Config, CredentialKind, Limits, Listen, Policies, RegistrySpec, Roots, SecretSource, TaskSpec, Timeouts,
+        Tls, Upstream, UpstreamProxy,
         credentials::{RawCredential, credentials},
         cross, files,
         node::{Kind, Node},
         read::{Fields, Source, Value, bounded},
         registry::{MODE, RawRegistry},
-        sections::{self, RawAmbient},
+        sections,
+        tasks::{self, RawAmbient},
     },
     problem::{Problem, Problems},
 };
@@ -67,6 +68,7 @@ impl Config {
             policies: Policies { builtin: true, paths: Vec::new() },
             credentials: Vec::new(),
             ambient: None,
+            tasks: TaskSpec::default(),
             mode: Mode::Observe,
             upstream: Upstream { allow_addresses: Vec::new(), resolve: Vec::new(), proxy: UpstreamProxy::None },
             audit: Audit { sinks: Vec::new(), ..sections::audit(None, PathBuf::new()) },
@@ -105,7 +107,7 @@ struct Loader {
     unread: usize,
 }
 
-const MAIN: [&str; 16] = [
+const MAIN: [&str; 17] = [
     "version",
     "listen",
     "tls",
@@ -116,6 +118,7 @@ const MAIN: [&str; 16] = [
     "policies",
     "credentials",
     "tasks",
+    "labels",
     "mode",
     "upstream",
     "state",
@@ -141,8 +144,9 @@ impl Loader {
                     _ => others.extend(self.named(Some(value), Contents::Credentials)),
                 }
             }
-            self.ambient = sections::tasks(fields.optional("tasks"));
-            self.sections(&fields, base, name)
+            let (ambient, tasks) = tasks::tasks(fields.optional("tasks"), fields.optional("labels"));
+            self.ambient = ambient;
+            Config { tasks, ..self.sections(&fields, base, name) }
         });
         self.problems.extend(source.into_problems());
         for (path, contents) in others {

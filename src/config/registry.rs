@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     call::{Effect, Mode},
     config::{
-        AgentSpec, GrantSpec, LimitSpec, ModeSpec, OnDrift, Status, WorkflowSpec, attested,
+        AgentSpec, GrantSpec, ModeSpec, OnDrift, Status, WideLimitSpec, WorkflowSpec, attested, limits,
         node::Kind,
         read::{Fields, Ref, Value, shown},
         units,
@@ -48,7 +48,7 @@ impl RawRegistry {
     }
 }
 
-const AGENT: [&str; 14] = [
+const AGENT: [&str; 15] = [
     "id",
     "identities",
     "owner",
@@ -58,6 +58,7 @@ const AGENT: [&str; 14] = [
     "on_drift",
     "workflows",
     "delegates_to",
+    "limits",
     "mode",
     "until",
     "reviewed",
@@ -78,6 +79,7 @@ fn agent(value: &Value<'_>) -> Option<RawAgent> {
     let on_drift = fields.optional("on_drift").map(|v| on_drift(v, &fields));
     let review = attested::review(&fields);
     let attested = fields.optional("attested").map(attested::attested);
+    let limits = limits_of(&fields);
     let mode = mode(&fields);
     let one = |list: &[Ref], kind| list.iter().find_map(|r| r.name.strip_prefix(kind).map(str::to_string));
     let spec = || {
@@ -94,6 +96,7 @@ fn agent(value: &Value<'_>) -> Option<RawAgent> {
             on_drift: settled(on_drift)?.unwrap_or_default(),
             review: review?,
             mode: mode?,
+            limits: limits?,
             place: value.spot().place(),
         })
     };
@@ -102,7 +105,7 @@ fn agent(value: &Value<'_>) -> Option<RawAgent> {
 }
 
 /// Absent stays absent; present and wrong ends the spec.
-fn settled<T>(value: Option<Option<T>>) -> Option<Option<T>> {
+pub(super) fn settled<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     match value {
         None => Some(None),
         Some(Some(value)) => Some(Some(value)),
@@ -188,13 +191,14 @@ fn mode(fields: &Fields<'_>) -> Option<Option<ModeSpec>> {
 pub(super) const MODE: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("observe", Mode::Observe)];
 
 fn workflow(value: &Value<'_>) -> Option<RawWorkflow> {
-    let fields = value.fields(&["id", "purpose", "max_lifetime", "grants", "credential", "mode", "until", "quiet"])?;
+    let fields = value.fields(&["id", "purpose", "max_lifetime", "grants", "limits", "credential", "mode", "until", "quiet"])?;
     let id = id(&fields)?;
     let mut credentials = Vec::new();
     let purpose = fields.required("purpose", "say in a few words what it is for").and_then(Value::text);
     let lifetime = fields.required("max_lifetime", "say how long a task may last, such as 30m").and_then(|v| v.parse(units::duration));
     let grants = fields.required("grants", "list what it may do").and_then(|v| grants(v, &mut credentials));
     let credential = fields.optional("credential").map(|v| reference(v, &mut credentials));
+    let limits = limits_of(&fields);
     let mode = mode(&fields);
     let quiet = attested::quiet_workflow(&fields);
     let spec = || {
@@ -206,10 +210,19 @@ fn workflow(value: &Value<'_>) -> Option<RawWorkflow> {
             credential: settled(credential)?,
             mode: mode?,
             quiet: quiet?,
+            limits: limits?,
             place: value.spot().place(),
         })
     };
     Some(RawWorkflow { spec: spec(), id, credentials })
+}
+
+/// `limits:`; a key without a value must not lift them.
+fn limits_of(fields: &Fields<'_>) -> Option<Vec<WideLimitSpec>> {
+    match fields.optional("limits") {
+        Some(value) => limits::limits(value),
+        None => (!fields.has("limits")).then(Vec::new),
+    }
 }
 
 /// The name of a credential, remembered to be looked up when all files are read.
@@ -238,7 +251,7 @@ fn grant(value: &Value<'_>, credentials: &mut Vec<Ref>) -> Option<GrantSpec> {
     let intents = fields.optional("intents").map(intents);
     let effects = fields.optional("effects").map(effects);
     let constraints = fields.optional("where").map(constraints);
-    let limit = fields.optional("limit").map(limit);
+    let limit = fields.optional("limit").map(limits::limit);
     let approval = fields.optional("approval").map(approval);
     let credential = fields.optional("credential").map(|v| reference(v, credentials));
     // a key without a value is a problem already noted; the grant must not become wider by it
@@ -255,7 +268,7 @@ fn grant(value: &Value<'_>, credentials: &mut Vec<Ref>) -> Option<GrantSpec> {
     whole.then_some(spec)
 }
 
-fn intents(value: &Value<'_>) -> Option<Vec<Box<str>>> {
+pub(super) fn intents(value: &Value<'_>) -> Option<Vec<Box<str>>> {
     let list = non_empty(value, "names no intent", "name at least one, or remove the key")?;
     let read: Vec<Option<Box<str>>> = list.iter().map(|v| v.parse(pattern)).collect();
     read.into_iter().collect()
@@ -274,7 +287,7 @@ fn pattern(text: &str) -> Result<Box<str>, (String, String)> {
     Ok(text.into())
 }
 
-fn effects(value: &Value<'_>) -> Option<Vec<Effect>> {
+pub(super) fn effects(value: &Value<'_>) -> Option<Vec<Effect>> {
     let words = Effect::ALL.map(|e| (e.as_str(), e));
     let list = non_empty(value, "names no effect", "name at least one, or remove the key")?;
     let read: Vec<Option<Effect>> = list.iter().map(|v| v.one_of(&words)).collect();
@@ -325,26 +338,6 @@ fn allowed_value(value: &Value<'_>) -> Option<serde_json::Value> {
             None
         }
     }
-}
-
-fn limit(value: &Value<'_>) -> Option<LimitSpec> {
-    let fields = value.fields(&["calls", "per"])?;
-    let calls = fields.required("calls", "say how many calls").and_then(|v| v.number(1, u64::from(u32::MAX)));
-    let per = match fields.optional("per") {
-        None if fields.has("per") => return None,
-        None => None,
-        Some(per) if matches!(&per.node.kind, Kind::Text(t) if t == "task") => None,
-        Some(per) => Some(per.parse(|text| {
-            units::duration(text)
-                .and_then(whole_seconds)
-                .map_err(|(m, _)| (m, "write `task` or a duration of whole seconds, such as 1h".to_string()))
-        })?),
-    };
-    Some(LimitSpec { calls: calls?, per })
-}
-
-fn whole_seconds(duration: Duration) -> Result<Duration, (String, String)> {
-    if duration.subsec_nanos() == 0 { Ok(duration) } else { Err(("the window is no whole number of seconds".to_string(), String::new())) }
 }
 
 fn approval(value: &Value<'_>) -> Option<serde_json::Value> {

@@ -10,10 +10,10 @@ use base64::Engine as _;
 use crate::{
     call::{Effect, Host},
     config::{
-        Ambient, Audit, Ca, CatalogSource, Durability, HostPattern, Limits, Listen, Policies, Roots, SecretSource, Sink, Timeouts, Tls,
-        Upstream, UpstreamProxy, credentials, files, inline,
+        Audit, Ca, CatalogSource, Durability, HostPattern, Limits, Listen, Policies, Roots, SecretSource, Sink, Timeouts, Tls, Upstream,
+        UpstreamProxy, credentials, files, inline,
         node::Kind,
-        read::{Fields, Ref, Value, shown, suggestion},
+        read::{Fields, Value, shown, suggestion},
         units,
     },
     secret::Secret,
@@ -133,35 +133,6 @@ pub(super) fn policies(value: Option<&Value<'_>>, files: &mut Vec<PathBuf>) -> P
         fields.whole.wrong("no policy decides", "leave `builtin: true`, or name `paths`");
     }
     policies
-}
-
-/// The ambient task, with its agent and workflow to be looked up.
-#[derive(Debug)]
-pub(super) struct RawAmbient {
-    pub(super) agent: Ref,
-    pub(super) workflow: Ref,
-    pub(super) spec: Ambient,
-}
-
-pub(super) fn tasks(value: Option<&Value<'_>>) -> Option<RawAmbient> {
-    let fields = value?.fields(&["ambient"])?;
-    let fields = fields.optional("ambient")?.fields(&["agent", "workflow", "uid"])?;
-    let name = |key| {
-        let value = fields.required(key, "an ambient task has an agent and a workflow")?;
-        Some(Ref { name: value.text()?.into(), spot: value.spot() })
-    };
-    let (agent, workflow) = (name("agent"), name("workflow"));
-    let mut uid = Vec::new();
-    if let Some(value) = fields.optional("uid") {
-        let list = value.list().unwrap_or_default();
-        if list.is_empty() {
-            value.wrong("no uid is listed, so no socket would fit", "list at least one uid, or remove the key");
-        }
-        uid = list.iter().filter_map(|v| u32::try_from(v.number(0, u64::from(u32::MAX))?).ok()).collect();
-    }
-    let (agent, workflow) = (agent?, workflow?);
-    let spec = Ambient { agent: agent.name.clone(), workflow: workflow.name.clone(), uid };
-    Some(RawAmbient { agent, workflow, spec })
 }
 
 pub(super) fn upstream(value: Option<&Value<'_>>, files: &mut Vec<PathBuf>) -> Upstream {

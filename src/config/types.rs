@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 
 use super::{Attested, Review};
 use crate::{
-    call::{Effect, Host, Mode},
+    call::{Effect, Host, Mode, Unit, Window},
     secret::Secret,
 };
 
@@ -20,6 +20,7 @@ pub struct Config {
     pub policies: Policies,
     pub credentials: Vec<CredentialSpec>,
     pub ambient: Option<Ambient>,
+    pub tasks: TaskSpec,
     pub mode: Mode,
     pub upstream: Upstream,
     pub audit: Audit,
@@ -110,6 +111,7 @@ pub struct AgentSpec {
     pub on_drift: OnDrift,
     pub review: Review,
     pub mode: Option<ModeSpec>,
+    pub limits: Vec<WideLimitSpec>,
     pub place: Place,
 }
 
@@ -146,6 +148,7 @@ pub struct WorkflowSpec {
     pub mode: Option<ModeSpec>,
     /// `check` keeps quiet about grants that no call used.
     pub quiet: bool,
+    pub limits: Vec<WideLimitSpec>,
     pub place: Place,
 }
 
@@ -163,11 +166,22 @@ pub struct GrantSpec {
     pub place: Place,
 }
 
+/// How much of something a task or an agent may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitSpec {
-    pub calls: u64,
-    /// None: per task.
-    pub per: Option<Duration>,
+    pub max: u64,
+    pub unit: Unit,
+    pub per: Window,
+}
+
+/// A limit on what a workflow or an agent does, over all of its grants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WideLimitSpec {
+    /// Exact ids, or prefixes ending in `*`; empty: all.
+    pub intents: Vec<Box<str>>,
+    /// Empty: all.
+    pub effects: Vec<Effect>,
+    pub limit: LimitSpec,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,6 +231,21 @@ pub enum InjectSpec {
     Basic { user: String },
     Header(http::HeaderName),
     Query(String),
+}
+
+/// What bounds every task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskSpec {
+    /// How often a task may be handed on: 1 lets a task have parts, and these none.
+    pub depth: usize,
+    /// How long what an agent's task has touched labels its later ones; zero: not at all.
+    pub sticky: Duration,
+}
+
+impl Default for TaskSpec {
+    fn default() -> Self {
+        Self { depth: 3, sticky: Duration::from_secs(86_400) }
+    }
 }
 
 /// The agent and workflow that unclaimed calls from loopback are attributed to.

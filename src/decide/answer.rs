@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    call::{Decision, Label, LimitRule, Verdict, Window},
+    call::{Decision, Label, LimitRule, Unit, Verdict, Window},
     refusal::Reason,
 };
 
@@ -121,17 +121,30 @@ fn labels(value: &Value) -> Option<Vec<Label>> {
     items(value)?.into_iter().map(|v| v.as_string().ok().and_then(|t| Label::ALL.into_iter().find(|l| l.as_str() == &**t))).collect()
 }
 
+/// `key`, `max` and `window`; for other than calls its `unit`, for one link's own its place.
 fn limit(value: &Value) -> Option<LimitRule> {
     let Value::Object(fields) = value else { return None };
-    if fields.len() != 3 {
+    let field = |name: &str| fields.get(&Value::from(name));
+    let (unit, link) = (field("unit"), field("link"));
+    if fields.len() != 3 + usize::from(unit.is_some()) + usize::from(link.is_some()) {
         return None;
     }
-    let field = |name: &str| fields.get(&Value::from(name));
     let window = match field("window")? {
         Value::String(text) if &**text == "task" => Window::Task,
+        Value::String(text) if &**text == "agent" => Window::Agent,
         seconds => Window::Seconds(seconds.as_u64().ok().filter(|s| *s > 0)?),
     };
-    Some(LimitRule { key: field("key")?.as_string().ok()?.as_ref().into(), max: field("max")?.as_u64().ok()?, window })
+    let unit = match unit.map(Value::as_string) {
+        None => Unit::Calls,
+        Some(Ok(text)) if &**text == "calls" => Unit::Calls,
+        Some(Ok(text)) if &**text == "tokens" => Unit::Tokens,
+        Some(_) => return None,
+    };
+    let link = match link.map(Value::as_u64) {
+        None => None,
+        Some(place) => Some(usize::try_from(place.ok()?).ok()?),
+    };
+    Some(LimitRule { key: field("key")?.as_string().ok()?.as_ref().into(), max: field("max")?.as_u64().ok()?, window, unit, link })
 }
 
 fn credential(value: &Value) -> Option<Option<Arc<str>>> {

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    call::Effect,
-    config::{GrantSpec, OnDrift, RegistrySpec, WorkflowSpec},
+    call::{Effect, Unit, Window},
+    config::{GrantSpec, LimitSpec, OnDrift, RegistrySpec, WideLimitSpec, WorkflowSpec},
 };
 
 /// What stands at `data.remit`, indexed so that a decision costs the same with 10 agents and 10,000.
@@ -18,12 +18,16 @@ use crate::{
 ///      {"name": "grant 1", "key": "triage-issues/1", "prefixes": ["github."],
 ///       "where": [{"param": "repo", "any": ["web"], "prefixes": ["docs-"], "wanted": "web or docs-*"}]},
 ///      {"name": "grant 2", "key": "triage-issues/2", "prefixes": [], "where": [],
-///       "limit": {"max": 20, "window": "task"}, "approval": {"by": […]}, "credential": "github"}]}}}
+///       "limit": {"max": 20, "window": "task", "unit": "calls"}, "approval": {"by": […]}, "credential": "github"}],
+///    "limits": [
+///      {"key": "triage-issues/limits/1", "effects": ["write", "delete"], "exact": [], "prefixes": [""],
+///       "max": 50, "window": 3600, "unit": "calls"}]}}}
 /// ```
 ///
 /// `exact`: intent → effect → the grants that name the intent. `cover`: effect → the grants that
 /// cover intents by a prefix (`""` for a grant by effect alone). Both hold places in `grants`, in
-/// file order. A window is `"task"` or seconds. A number or boolean in `where` also matches its
+/// file order. A window is `"task"`, `"agent"` or seconds; `limits`, where there
+/// are any, stand beside an agent's `workflows` too. A number or boolean in `where` also matches its
 /// text, since path and query give text.
 #[must_use]
 pub fn registry_data(registry: &RegistrySpec) -> Value {
@@ -37,7 +41,11 @@ pub fn registry_data(registry: &RegistrySpec) -> Value {
                 OnDrift::Deny => "deny",
             };
             let workflows: Vec<&str> = agent.workflows.iter().map(|w| &**w).collect();
-            (agent.id.to_string(), json!({"workflows": workflows, "on_drift": on_drift}))
+            let mut fields = json!({"workflows": workflows, "on_drift": on_drift});
+            if let Some(fields) = fields.as_object_mut().filter(|_| !agent.limits.is_empty()) {
+                fields.insert("limits".to_owned(), wide("", &agent.limits));
+            }
+            (agent.id.to_string(), fields)
         })
         .collect();
     let workflows: Map<String, Value> = registry.workflows.iter().map(|w| (w.id.to_string(), workflow(w))).collect();
@@ -76,7 +84,11 @@ fn workflow(workflow: &WorkflowSpec) -> Value {
         }
     }
     let grants: Vec<Value> = workflow.grants.iter().enumerate().map(|(place, g)| grant(workflow, place, g)).collect();
-    json!({"exact": exact, "cover": cover, "grants": grants})
+    let mut fields = json!({"exact": exact, "cover": cover, "grants": grants});
+    if let Some(fields) = fields.as_object_mut().filter(|_| !workflow.limits.is_empty()) {
+        fields.insert("limits".to_owned(), wide(&format!("{}/", workflow.id), &workflow.limits));
+    }
+    fields
 }
 
 /// The effects a grant is for: all, when it lists none.
@@ -109,8 +121,7 @@ fn grant(workflow: &WorkflowSpec, place: usize, grant: &GrantSpec) -> Value {
     let wheres: Vec<Value> = grant.constraints.iter().map(|(param, values)| constraint(param, values)).collect();
     fields.insert("where".to_owned(), json!(wheres));
     if let Some(limit) = &grant.limit {
-        let window = limit.per.map_or_else(|| json!("task"), |per| json!(per.as_secs().max(1)));
-        fields.insert("limit".to_owned(), json!({"max": limit.calls, "window": window}));
+        fields.insert("limit".to_owned(), self::limit(limit));
     }
     if let Some(approval) = &grant.approval {
         fields.insert("approval".to_owned(), approval.clone());
@@ -119,6 +130,42 @@ fn grant(workflow: &WorkflowSpec, place: usize, grant: &GrantSpec) -> Value {
         fields.insert("credential".to_owned(), json!(&**credential));
     }
     Value::Object(fields)
+}
+
+/// `{"max": 20, "window": "task", "unit": "calls"}`; a window is `"task"`, `"agent"` or seconds.
+fn limit(limit: &LimitSpec) -> Value {
+    let window = match limit.per {
+        Window::Task => json!("task"),
+        Window::Agent => json!("agent"),
+        Window::Seconds(seconds) => json!(seconds.max(1)),
+    };
+    let unit = match limit.unit {
+        Unit::Calls => "calls",
+        Unit::Tokens => "tokens",
+    };
+    json!({"max": limit.max, "window": window, "unit": unit})
+}
+
+/// The limits over all grants: by effect, the places of those that are on it.
+fn wide(key: &str, limits: &[WideLimitSpec]) -> Value {
+    let of = |(i, wide): (usize, &WideLimitSpec)| {
+        let mut fields = limit(&wide.limit);
+        let effects: Vec<&str> =
+            if wide.effects.is_empty() { &Effect::ALL[..] } else { &wide.effects }.iter().map(|e| e.as_str()).collect();
+        let prefixes: Vec<&str> =
+            if wide.intents.is_empty() { vec![""] } else { wide.intents.iter().filter_map(|i| i.strip_suffix('*')).collect() };
+        let exact: Vec<&str> = wide.intents.iter().filter(|i| !i.ends_with('*')).map(|i| &**i).collect();
+        if let Some(fields) = fields.as_object_mut() {
+            fields.extend([
+                ("key".to_owned(), json!(format!("{key}limits/{}", i + 1))),
+                ("effects".to_owned(), json!(effects)),
+                ("exact".to_owned(), json!(exact)),
+                ("prefixes".to_owned(), json!(prefixes)),
+            ]);
+        }
+        fields
+    };
+    limits.iter().enumerate().map(of).collect()
 }
 
 fn constraint(param: &str, values: &[Value]) -> Value {

@@ -15,7 +15,7 @@ pub(super) fn shown(rules: &Rules, identified: Identified) -> Identified {
     match rules.registry.watched(&identified.caller().task.agent.id) {
         None => identified,
         Some(agent) => {
-            let drift = agent.standing.drift();
+            let drift = agent.known.drift();
             if drift.is_empty() { identified } else { identified.drifted(drift) }
         }
     }
@@ -26,7 +26,7 @@ impl House {
     pub(super) fn observe(&self, rules: &Rules, identified: Identified, observed: Option<&Observed>) -> Identified {
         let caller = identified.caller();
         let Some((observed, agent)) = observed.zip(rules.registry.watched(&caller.task.agent.id)) else { return identified };
-        let News { seen, differences } = agent.standing.observe(observed);
+        let News { seen, differences } = agent.known.observe(observed);
         let call = identified.accepted().account().outcome.id.to_string();
         if !seen.is_null() {
             let data = json!({"agent": agent.spec.id, "task": caller.task.id.as_str(), "call": call, "seen": seen});
@@ -35,7 +35,7 @@ impl House {
         for (kind, what) in &differences {
             self.drifted(&agent.spec.id, *kind, what, Some((caller.task.id.as_str(), &call)));
         }
-        let drift = agent.standing.drift();
+        let drift = agent.known.drift();
         if *drift == *caller.drift { identified } else { identified.drifted(drift) }
     }
 

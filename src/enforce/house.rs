@@ -62,7 +62,7 @@ impl House {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let Parts { mut rules, tasks, audit, metrics, terminator, drain } = parts;
-        rules.registry = Arc::new(rules.registry.adopting(tasks.standings()).0);
+        rules.registry = Arc::new(rules.registry.adopting(tasks.known()).0);
         let kib = usize::try_from(rules.config.limits.body_total >> 10).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Self(Arc::new(Inner {
             recorder: audit.clone(),
@@ -85,7 +85,7 @@ impl House {
 
     /// Puts new rules in force, for calls that begin from now on.
     pub fn replace(&self, mut rules: Rules) {
-        let (registry, differences) = rules.registry.adopting(self.tasks().standings());
+        let (registry, differences) = rules.registry.adopting(self.tasks().known());
         rules.registry = Arc::new(registry);
         for (agent, kind, what) in &differences {
             self.drifted(agent, *kind, what, None);

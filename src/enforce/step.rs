@@ -8,8 +8,8 @@ use crate::{
     audit::DecisionRecord,
     authority::Reservation,
     call::{
-        Accepted, Account, Armed, Arriving, Body, Decision, Identified, Intent, Lease, LimitRule, Mode, Observed, Operation, Permitted,
-        Task, Understood, Verdict,
+        Accepted, Account, Armed, Arriving, Body, Decision, Identified, Intent, Lease, LimitRule, Mode, Observed, Operation, Param,
+        Permitted, Task, Understood, Unit, Verdict,
     },
     clock::Moment,
     credential::{Choice, ask_readable},
@@ -157,7 +157,9 @@ impl House {
 
     /// Takes from the limits that the decision set.
     pub(super) async fn reserve(&self, rules: &Rules, permitted: Permitted, now: Moment) -> Step<(Permitted, Reservation)> {
-        match self.tasks().reserve(permitted.permit().task(), taken(&permitted), now.instant) {
+        let limits = taken(&permitted);
+        let tokens = asked_tokens(limits, permitted.understood().intents());
+        match self.tasks().reserve(permitted.permit().task(), limits, tokens, now.instant) {
             Ok(reservation) => Ok((permitted, reservation)),
             Err(refusal) => Err(self.turn_known(rules, At::Permitted(permitted), refusal).await),
         }
@@ -202,6 +204,7 @@ impl House {
             scope: decision.scope.as_ref(),
             grants: &decision.grants,
             limits: taken(permitted),
+            tokens: asked_tokens(taken(permitted), understood.intents()),
             labels: &decision.labels,
             own_login: permitted.permit().passes_own_login(),
         };
@@ -255,6 +258,11 @@ impl House {
     }
 }
 
+/// The most tokens that a call lets a model answer with, where a limit counts them.
+fn asked_tokens(limits: &[LimitRule], intents: &[Intent]) -> Option<u64> {
+    if limits.iter().any(|l| l.unit == Unit::Tokens) { tokens(intents) } else { None }
+}
+
 /// The limits that a call takes from. What is only observed spends nothing.
 fn taken(permitted: &Permitted) -> &[LimitRule] {
     if permitted.permit().mode() == Mode::Observe { &[] } else { &permitted.decision().limits }
@@ -282,6 +290,15 @@ fn choose(rules: &Rules, understood: &Understood, decision: &Decision) -> Result
     let choice = rules.broker.choose(decision.credential.as_deref(), workflow, provider, understood.to(), operation)?;
     rules.broker.foreign(understood.head(), understood.body(), choice.as_ref())?;
     Ok(choice)
+}
+
+/// The most that a model may answer with, as the call states it; None when some intent does not.
+fn tokens(intents: &[Intent]) -> Option<u64> {
+    let stated = |intent: &Intent| match intent.params.lookup("max_tokens")? {
+        Param::Json(value) => value.as_u64(),
+        Param::Text(text) => text.parse().ok(),
+    };
+    intents.iter().try_fold(0, |sum: u64, intent| Some(sum.saturating_add(stated(intent)?)))
 }
 
 /// An upgrade turns a call into a stream that nobody judges, so the operation must declare it.

@@ -269,6 +269,7 @@ impl House {
             // What was refused was allowed by none; a call that waits for its approval names those it would have.
             grants: decision.filter(|_| verdict == Verdict::Ask).map_or(&[], |(d, _)| &d.grants),
             limits: &[],
+            tokens: None,
             labels: &[],
             own_login: false,
         };

@@ -132,6 +132,7 @@ impl Sample {
             scope: None,
             grants: &[],
             limits: &[],
+            tokens: None,
             labels: &[],
             own_login: false,
         }

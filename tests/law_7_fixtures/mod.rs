@@ -13,7 +13,7 @@ use std::{
 use remit::{
     call::{
         AgentRef, Effect, Ends, ErrorForm, How, Intent, Label, Link, LinkKind, Listener, Mode, Operation, Param, Params, Principal,
-        Provider, Task, TaskId,
+        Provider, Task, TaskId, Unit, Window,
     },
     clock::Moment,
     config::{AgentSpec, GrantSpec, LimitSpec, OnDrift, Place, RegistrySpec, Status, WorkflowSpec},
@@ -35,6 +35,7 @@ pub fn agent(id: &str, workflows: &[&str], on_drift: OnDrift) -> AgentSpec {
         on_drift,
         review: Default::default(),
         mode: None,
+        limits: vec![],
         place: Place::default(),
     }
 }
@@ -64,6 +65,7 @@ pub fn workflow(id: &str, grants: Vec<GrantSpec>) -> WorkflowSpec {
         credential: None,
         mode: None,
         quiet: false,
+        limits: vec![],
         place: Place::default(),
     }
 }
@@ -71,12 +73,12 @@ pub fn workflow(id: &str, grants: Vec<GrantSpec>) -> WorkflowSpec {
 /// A registry of two agents, and some more agents to delegate to.
 pub fn registry() -> RegistrySpec {
     let mut label = grant(&["github.issues.add-labels"], &[], &[("owner", json!("acme")), ("repo", json!("web"))]);
-    label.limit = Some(LimitSpec { calls: 20, per: None });
+    label.limit = Some(LimitSpec { max: 20, unit: Unit::Calls, per: Window::Task });
     let mut comment = grant(&["github.issues.create-comment"], &[], &[("owner", json!("acme")), ("repo", json!("web"))]);
     comment.approval = Some(json!({"by": ["group:support-leads"], "within": 600}));
     let mut numbered =
         grant(&["github.issues.update"], &[Effect::Write], &[("number", json!([7, true])), ("repo", json!(["we*", "docs"]))]);
-    numbered.limit = Some(LimitSpec { calls: 3, per: Some(Duration::from_secs(60)) });
+    numbered.limit = Some(LimitSpec { max: 3, unit: Unit::Calls, per: Window::Seconds(60) });
     numbered.credential = Some("narrow".into());
     let read = grant(&["github.*"], &[Effect::Read], &[("owner", json!("acme")), ("repo", json!(["web", "docs"]))]);
     RegistrySpec {

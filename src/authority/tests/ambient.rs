@@ -30,17 +30,17 @@ fn one_ambient_task_serves_until_its_time_is_up() {
 #[test]
 fn a_successor_inherits_labels_and_spent_limits() {
     let house = House::new();
-    let rules = [LimitRule { key: "labels".into(), max: 2, window: Window::Task }];
+    let rules = [LimitRule::calls("labels", 2, Window::Task)];
     let first = current(&house).unwrap();
     first.labels.add(&[Label::PrivateData]);
-    house.tasks.reserve(&first, &rules, house.now().instant).unwrap().commit();
+    house.tasks.reserve(&first, &rules, None, house.now().instant).unwrap().commit();
     house.clock.advance(LIFETIME);
     let second = current(&house).unwrap();
     assert_eq!(second.labels.list(), [Label::PrivateData]);
-    house.tasks.reserve(&second, &rules, house.now().instant).unwrap().commit();
+    house.tasks.reserve(&second, &rules, None, house.now().instant).unwrap().commit();
     house.clock.advance(LIFETIME);
     let third = current(&house).unwrap();
-    assert!(house.tasks.reserve(&third, &rules, house.now().instant).is_err());
+    assert!(house.tasks.reserve(&third, &rules, None, house.now().instant).is_err());
 }
 
 #[test]

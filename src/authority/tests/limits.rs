@@ -10,14 +10,14 @@ use crate::{
     authority::{
         Reservation,
         fixture::{House, triage},
-        limits::{Counters, reserve},
+        limits::{Counters, Draw, reserve},
     },
     call::{LimitRule, Window},
     refusal::Reason,
 };
 
 fn rule(key: &str, max: u64, window: Window) -> LimitRule {
-    LimitRule { key: key.into(), max, window }
+    LimitRule::calls(key, max, window)
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn a_limit_per_task_is_spent_once_and_not_restored() {
     let house = House::new();
     let (task, _) = house.start();
     let rules = [rule("labels", 2, Window::Task)];
-    let reserve = || house.tasks.reserve(&task, &rules, house.now().instant);
+    let reserve = || house.tasks.reserve(&task, &rules, None, house.now().instant);
     reserve().unwrap().commit();
     reserve().unwrap().commit();
     let refusal = reserve().unwrap_err();
@@ -33,7 +33,7 @@ fn a_limit_per_task_is_spent_once_and_not_restored() {
     assert_eq!(refusal.detail, "the limit `labels` of 2 per task is spent");
     // another task of the same agent has its own
     let (other, _) = house.start();
-    house.tasks.reserve(&other, &rules, house.now().instant).unwrap().commit();
+    house.tasks.reserve(&other, &rules, None, house.now().instant).unwrap().commit();
 }
 
 #[test]
@@ -42,13 +42,13 @@ fn a_window_counts_over_all_of_an_agents_tasks_and_time_restores_it() {
     let (a, _) = house.start();
     let (b, _) = house.start();
     let rules = [rule("rate", 2, Window::Seconds(60))];
-    house.tasks.reserve(&a, &rules, house.now().instant).unwrap().commit();
+    house.tasks.reserve(&a, &rules, None, house.now().instant).unwrap().commit();
     house.clock.advance(Duration::from_secs(20));
-    house.tasks.reserve(&b, &rules, house.now().instant).unwrap().commit();
-    let refusal = house.tasks.reserve(&a, &rules, house.now().instant).unwrap_err();
+    house.tasks.reserve(&b, &rules, None, house.now().instant).unwrap().commit();
+    let refusal = house.tasks.reserve(&a, &rules, None, house.now().instant).unwrap_err();
     assert_eq!(refusal.retry_after, Some(Duration::from_secs(40)));
     house.clock.advance(Duration::from_secs(40));
-    house.tasks.reserve(&a, &rules, house.now().instant).unwrap().commit();
+    house.tasks.reserve(&a, &rules, None, house.now().instant).unwrap().commit();
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn only_what_was_not_sent_is_given_back() {
     let house = House::new();
     let (task, _) = house.start();
     let rules = [rule("one", 1, Window::Task)];
-    let reserve = || house.tasks.reserve(&task, &rules, house.now().instant);
+    let reserve = || house.tasks.reserve(&task, &rules, None, house.now().instant);
     drop(reserve().unwrap());
     reserve().unwrap().cancel();
     let sent = reserve().unwrap();
@@ -70,11 +70,11 @@ fn what_is_given_back_late_is_not_taken_from_a_new_window() {
     let house = House::new();
     let (task, _) = house.start();
     let rules = [rule("rate", 1, Window::Seconds(10))];
-    let old = house.tasks.reserve(&task, &rules, house.now().instant).unwrap();
+    let old = house.tasks.reserve(&task, &rules, None, house.now().instant).unwrap();
     house.clock.advance(Duration::from_secs(10));
-    house.tasks.reserve(&task, &rules, house.now().instant).unwrap().commit();
+    house.tasks.reserve(&task, &rules, None, house.now().instant).unwrap().commit();
     old.cancel();
-    assert!(house.tasks.reserve(&task, &rules, house.now().instant).is_err());
+    assert!(house.tasks.reserve(&task, &rules, None, house.now().instant).is_err());
 }
 
 #[test]
@@ -83,18 +83,18 @@ fn all_rules_or_none() {
     let (task, _) = house.start();
     let now = house.now().instant;
     let (wide, tight, rate) = (rule("wide", 2, Window::Task), rule("tight", 1, Window::Task), rule("rate", 9, Window::Seconds(60)));
-    house.tasks.reserve(&task, std::slice::from_ref(&tight), now).unwrap().commit();
+    house.tasks.reserve(&task, std::slice::from_ref(&tight), None, now).unwrap().commit();
     for _ in 0..5 {
-        assert!(house.tasks.reserve(&task, &[wide.clone(), rate.clone(), tight.clone()], now).is_err());
+        assert!(house.tasks.reserve(&task, &[wide.clone(), rate.clone(), tight.clone()], None, now).is_err());
     }
     // none of the five took from the wide one or the rate
     for _ in 0..2 {
-        house.tasks.reserve(&task, &[wide.clone(), rate.clone()], now).unwrap().commit();
+        house.tasks.reserve(&task, &[wide.clone(), rate.clone()], None, now).unwrap().commit();
     }
     for _ in 0..7 {
-        house.tasks.reserve(&task, std::slice::from_ref(&rate), now).unwrap().commit();
+        house.tasks.reserve(&task, std::slice::from_ref(&rate), None, now).unwrap().commit();
     }
-    assert!(house.tasks.reserve(&task, std::slice::from_ref(&rate), now).is_err());
+    assert!(house.tasks.reserve(&task, std::slice::from_ref(&rate), None, now).is_err());
 }
 
 #[test]
@@ -103,10 +103,10 @@ fn a_call_of_several_intents_takes_one_for_each() {
     let (task, _) = house.start();
     let now = house.now().instant;
     let rate = rule("rate", 2, Window::Seconds(60));
-    let refusal = house.tasks.reserve(&task, &[rate.clone(), rate.clone(), rate.clone()], now).unwrap_err();
+    let refusal = house.tasks.reserve(&task, &[rate.clone(), rate.clone(), rate.clone()], None, now).unwrap_err();
     assert_eq!(refusal.retry_after, None, "no window would let three through at once");
-    house.tasks.reserve(&task, &[rate.clone(), rate.clone()], now).unwrap().commit();
-    assert!(house.tasks.reserve(&task, &[rate], now).unwrap_err().retry_after.is_some());
+    house.tasks.reserve(&task, &[rate.clone(), rate.clone()], None, now).unwrap().commit();
+    assert!(house.tasks.reserve(&task, &[rate], None, now).unwrap_err().retry_after.is_some());
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_limit_of_zero_lets_nothing_through() {
     let house = House::new();
     let (task, _) = house.start();
     for window in [Window::Task, Window::Seconds(1)] {
-        assert_eq!(house.tasks.reserve(&task, &[rule("no", 0, window)], house.now().instant).unwrap_err().retry_after, None);
+        assert_eq!(house.tasks.reserve(&task, &[rule("no", 0, window)], None, house.now().instant).unwrap_err().retry_after, None);
     }
 }
 
@@ -125,19 +125,20 @@ fn a_task_that_is_over_has_no_limits_left() {
     let (other, _) = house.start();
     house.tasks.end(&task.id);
     for rules in [&[][..], &[rule("x", 9, Window::Task)]] {
-        assert_eq!(house.tasks.reserve(&task, rules, house.now().instant).unwrap_err().reason, Reason::TaskEnded);
+        assert_eq!(house.tasks.reserve(&task, rules, None, house.now().instant).unwrap_err().reason, Reason::TaskEnded);
     }
-    assert!(house.tasks.reserve(&other, &[], house.now().instant).is_ok());
+    assert!(house.tasks.reserve(&other, &[], None, house.now().instant).is_ok());
     house.clock.advance(Duration::from_secs(3600));
-    assert_eq!(house.tasks.reserve(&other, &[], house.now().instant).unwrap_err().reason, Reason::TaskExpired);
+    assert_eq!(house.tasks.reserve(&other, &[], None, house.now().instant).unwrap_err().reason, Reason::TaskExpired);
 }
 
 #[test]
 fn keys_are_bounded_and_windows_that_are_over_make_room() {
     let house = House::new();
     let (task, _) = house.tasks.start(&house.registry, triage(), house.now()).unwrap();
-    let take =
-        |i: usize, window| house.tasks.reserve(&task, &[rule(&format!("k{i}"), 1, window)], house.now().instant).map(Reservation::commit);
+    let take = |i: usize, window| {
+        house.tasks.reserve(&task, &[rule(&format!("k{i}"), 1, window)], None, house.now().instant).map(Reservation::commit)
+    };
     for i in 0..4096 {
         take(i, Window::Seconds(60)).unwrap();
     }
@@ -217,7 +218,11 @@ proptest::proptest! {
             match step {
                 Step::Reserve(picked) => {
                     let rules: Vec<LimitRule> = picked.iter().map(|i| rules[*i].clone()).collect();
-                    let got = reserve(&task, &agent, &rules, now);
+                    let got = {
+                        let from = |r: &LimitRule| if r.window == Window::Task { &task } else { &agent };
+                        let draws: Vec<Draw<'_>> = rules.iter().map(|rule| Draw { rule, from: from(rule) }).collect();
+                        reserve(&draws, None, now)
+                    };
                     proptest::prop_assert_eq!(got.is_ok(), plain.reserve(&rules, call, now));
                     open.extend(got.ok().map(|r| (call, r)));
                 }

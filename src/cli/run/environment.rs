@@ -139,6 +139,7 @@ pub(super) fn observed() -> Config {
         credential: None,
         mode: None,
         quiet: false,
+        limits: vec![],
         place: place.clone(),
     });
     config.registry.agents.push(AgentSpec {
@@ -154,6 +155,7 @@ pub(super) fn observed() -> Config {
         on_drift: OnDrift::Record,
         review: Default::default(),
         mode: None,
+        limits: vec![],
         place,
     });
     config

@@ -22,17 +22,17 @@ use crate::{
 
 use super::drift::{Drift, DriftKind, News, Seen};
 
-/// The standings of all agents that ever were registered in this process, by id.
+/// The known of all agents that ever were registered in this process, by id.
 #[derive(Debug, Default)]
-pub struct Standings {
-    all: Mutex<HashMap<Arc<str>, Arc<Standing>, RandomState>>,
+pub struct KnownAgents {
+    all: Mutex<HashMap<Arc<str>, Arc<Known>, RandomState>>,
     /// Whether any agent is watched: calls of a house without such pay for one look at this.
     watching: Arc<AtomicBool>,
 }
 
 /// One agent's.
 #[derive(Debug, Default)]
-pub struct Standing {
+pub struct Known {
     /// [`Status`] by number, so that a call reads it without a lock.
     status: AtomicU8,
     set: RwLock<Set>,
@@ -68,7 +68,7 @@ struct Reattested {
     change: Change,
 }
 
-/// A standing as a state file keeps it.
+/// A known as a state file keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Kept {
@@ -78,9 +78,9 @@ pub(super) struct Kept {
     seen: Seen,
 }
 
-impl Standings {
-    /// The standing of an agent; a new one when it was never met.
-    pub(super) fn of(&self, agent: &Arc<str>) -> Arc<Standing> {
+impl KnownAgents {
+    /// The known of an agent; a new one when it was never met.
+    pub(super) fn of(&self, agent: &Arc<str>) -> Arc<Known> {
         self.all.lock().entry(agent.clone()).or_default().clone()
     }
 
@@ -90,7 +90,7 @@ impl Standings {
 
     pub(super) fn kept(&self) -> HashMap<Arc<str>, Kept> {
         let all = self.all.lock();
-        all.iter().map(|(id, standing)| (id.clone(), standing.kept())).filter(|(_, kept)| *kept != Standing::default().kept()).collect()
+        all.iter().map(|(id, known)| (id.clone(), known.kept())).filter(|(_, kept)| *kept != Known::default().kept()).collect()
     }
 
     pub(super) fn restore(&self, kept: HashMap<Arc<str>, Kept>) {
@@ -100,7 +100,7 @@ impl Standings {
     }
 }
 
-impl Standing {
+impl Known {
     /// What a person set; `active` when nobody set anything.
     #[must_use]
     pub fn status(&self) -> Status {
