@@ -1,6 +1,7 @@
 //! Builds the house: config → rooms → listeners. The only place that constructs rooms.
 
 mod events;
+mod expiry;
 mod reload;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::{
         self, Admin, BlockReady, Readiness,
-        control::{Control, ControlSocket},
+        control::{Control, ControlSocket, Ledger},
     },
     audit::Audit,
     authority::{Registry, Tasks},
@@ -254,12 +255,14 @@ impl App {
                 clock: Arc::new(SystemClock),
                 proxy,
                 not_below: None,
+                ledger: ledger(&house),
             };
             tokio::spawn(admin::control::serve(socket, control, over.clone()));
         }
         if let Some(server) = forward {
             tokio::spawn(server.run(house.clone(), drain.clone()));
         }
+        tokio::spawn(expiry::watch(house.clone(), over.clone()));
         tokio::spawn(watch_audit(house.audit().clone(), readiness.clone(), over.clone()));
         starting.done();
         stop.await;
@@ -274,6 +277,12 @@ impl App {
         over.cancel();
         house.audit().close();
     }
+}
+
+/// Puts what an operator changes on record, durably.
+fn ledger(house: &House) -> Ledger {
+    let audit = house.audit().clone();
+    Ledger { note: Arc::new(move |kind, data| audit.event_durable(kind, data)), lasts: false }
 }
 
 /// Brings the gauges that others keep up to date before a scrape.

@@ -155,6 +155,12 @@ impl Audit {
         self.append(|body| record::event(body, kind, data, OffsetDateTime::now_utc()));
     }
 
+    /// As [`Self::event`], and says whether it is durable. Blocks as long as a sync takes.
+    pub fn event_durable(&self, kind: &str, data: &serde_json::Value) -> bool {
+        self.event(kind, data);
+        self.log.sync().is_ok()
+    }
+
     /// The last record written.
     #[must_use]
     pub fn head(&self) -> Head {

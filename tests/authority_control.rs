@@ -78,6 +78,7 @@ fn started(name: &str) -> (PathBuf, Arc<Tasks>) {
         clock: Arc::new(SystemClock),
         proxy: Some("127.0.0.1:8080".parse().unwrap()),
         not_below: None,
+        ledger: Default::default(),
     };
     let socket = ControlSocket::bind(&dir.join("remit.sock")).unwrap();
     tokio::spawn(serve(socket, control, CancellationToken::new()));

@@ -52,6 +52,10 @@ impl Answer {
         Self { status: StatusCode::CONFLICT, detail: detail.into(), reason: None }
     }
 
+    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, detail: detail.into(), reason: None }
+    }
+
     /// What was understood and cannot be done as it stands.
     pub(super) fn unprocessable(detail: impl Into<String>) -> Self {
         Self { status: StatusCode::UNPROCESSABLE_ENTITY, detail: detail.into(), reason: None }
@@ -143,6 +147,10 @@ pub(super) fn agent(agent: &Agent, modes: &[(&str, EffectiveMode)], tasks: usize
         "workflows": workflows,
         "delegates_to": spec.delegates_to,
         "tasks": tasks,
+        "set": agent.known.change().map(|c| json!({"status": agent.known.status(), "by": c.by, "reason": c.reason, "at": stamp(c.at)})),
+        "on_drift": agent.spec.on_drift,
+        "drift": agent.known.attested().map(|_| agent.known.drift()),
+        "attested": agent.known.reattested(spec.attested.as_ref()).map(|c| json!({"by": c.by, "reason": c.reason, "at": stamp(c.at)})),
         "registered": format!("{}:{}", spec.place.file.display(), spec.place.line),
     })
 }

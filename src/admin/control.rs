@@ -1,5 +1,6 @@
 //! The control API: HTTP and JSON over a Unix socket. `docs/tasks.md` describes it.
 
+mod agents;
 mod socket;
 
 use std::{
@@ -34,6 +35,7 @@ use super::{
     peer::{Peer, Role},
 };
 
+pub use agents::Ledger;
 pub use socket::ControlSocket;
 
 /// What the control API works on.
@@ -47,6 +49,8 @@ pub struct Control {
     pub proxy: Option<SocketAddr>,
     /// A process whose descendants are never operators: in `remit run`, Remit itself.
     pub not_below: Option<u32>,
+    /// Where changes of agents are put on record.
+    pub ledger: Ledger,
 }
 
 /// Serves the control API on `socket` until `shutdown`; then the socket is removed.
@@ -55,7 +59,7 @@ pub async fn serve(socket: ControlSocket, control: Control, shutdown: Cancellati
         .route("/v1/tasks", get(list_tasks).post(start_task))
         .route("/v1/tasks/{id}", get(show_task).delete(end_task))
         .route("/v1/agents", get(list_agents))
-        .route("/v1/agents/{id}", get(show_agent))
+        .route("/v1/agents/{id}", get(show_agent).patch(agents::change))
         .fallback(async || Answer::not_found("the control API has no such path"))
         .method_not_allowed_fallback(async || Answer::no_such_method())
         .with_state(control);

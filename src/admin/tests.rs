@@ -106,6 +106,7 @@ impl Live {
             clock: house.clock.clone(),
             proxy: Some("0.0.0.0:8080".parse().unwrap()),
             not_below,
+            ledger: Default::default(),
         };
         let shutdown = CancellationToken::new();
         tokio::spawn(control::serve(ControlSocket::bind(&path).unwrap(), control, shutdown.clone()));

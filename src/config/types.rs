@@ -1,5 +1,6 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{Attested, Review};
@@ -89,7 +90,8 @@ pub struct RegistrySpec {
     pub workflows: Vec<WorkflowSpec>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Status {
     #[default]
     Active,
@@ -115,7 +117,8 @@ pub struct AgentSpec {
     pub place: Place,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OnDrift {
     #[default]
     Record,
