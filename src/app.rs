@@ -1,5 +1,6 @@
 //! Builds the house: config → rooms → listeners. The only place that constructs rooms.
 
+mod blind;
 mod events;
 mod expiry;
 mod reload;
@@ -83,6 +84,7 @@ fn load_rest(config: &Config) -> Result<Rest, Problems> {
     if let Err(found) = check_grants(config, &catalog) {
         problems.extend(found.0);
     }
+    problems.extend(blind::check(config, &catalog));
     let decider = match Decider::load(sources(config, &registry, &catalog)) {
         Ok((decider, more)) => {
             warnings.extend(more);
