@@ -19,7 +19,7 @@ use crate::{
     authority::{Registry, Tasks},
     call::Effect,
     clock::SystemClock,
-    config::{Ca, Config, OperationFacts, RegistrySpec},
+    config::{Ca, Config, ControlTcp, OperationFacts, RegistrySpec, SecretSource},
     credential::Broker,
     decide::{self, Decider},
     enforce::{House, Parts, Rules},
@@ -28,6 +28,7 @@ use crate::{
     listen::{Drain, Limits, Server},
     metrics::Metrics,
     problem::{Problem, Problems},
+    secret::Secret,
     tls::{Authority, Terminator, UpstreamTls, load_roots},
 };
 
@@ -40,6 +41,7 @@ pub struct App {
     forward: Option<Server>,
     admin: Option<TcpListener>,
     control: Option<ControlSocket>,
+    control_tcp: Option<(TcpListener, Arc<Secret<String>>)>,
     readiness: Readiness,
     starting: BlockReady,
     drain: Drain,
@@ -213,7 +215,8 @@ impl App {
             .as_ref()
             .map(|p| ControlSocket::bind(p).map_err(|e| cannot_bind("listen.control", &p.display().to_string(), &e)));
         let control = control.transpose()?;
-        Ok(Self { house, forward, admin, control, readiness, starting, drain, deadline: config.timeouts.drain })
+        let control_tcp = config.listen.control_tcp.as_ref().map(control_tcp).transpose()?;
+        Ok(Self { house, forward, admin, control, control_tcp, readiness, starting, drain, deadline: config.timeouts.drain })
     }
 
     #[must_use]
@@ -238,9 +241,15 @@ impl App {
         self.admin.as_ref().and_then(|l| l.local_addr().ok())
     }
 
+    /// Where the control API answers over TCP, when it does.
+    #[must_use]
+    pub fn control_address(&self) -> Option<SocketAddr> {
+        self.control_tcp.as_ref().and_then(|(l, _)| l.local_addr().ok())
+    }
+
     /// Serves until `stop` resolves, then drains up to its deadline and closes the audit.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { house, forward, admin, control, readiness, starting, drain, deadline } = self;
+        let Self { house, forward, admin, control, control_tcp, readiness, starting, drain, deadline } = self;
         let proxy = forward.as_ref().and_then(|s| s.address().ok());
         let over = CancellationToken::new();
         let (tasks, ends) = (house.tasks().clone(), over.clone());
@@ -250,16 +259,21 @@ impl App {
             let admin = Admin { metrics: house.metrics().clone(), readiness: readiness.clone(), refresh: refresh(&house) };
             tokio::spawn(admin::serve(listener, admin, over.clone()));
         }
+        let api = Control {
+            tasks: house.tasks().clone(),
+            registry: house.registry().clone(),
+            clock: Arc::new(SystemClock),
+            proxy,
+            not_below: None,
+            ledger: ledger(&house),
+            token: None,
+            verify: None,
+        };
         if let Some(socket) = control {
-            let control = Control {
-                tasks: house.tasks().clone(),
-                registry: house.registry().clone(),
-                clock: Arc::new(SystemClock),
-                proxy,
-                not_below: None,
-                ledger: ledger(&house),
-            };
-            tokio::spawn(admin::control::serve(socket, control, over.clone()));
+            tokio::spawn(admin::control::serve(socket, api.clone(), over.clone()));
+        }
+        if let Some((listener, token)) = control_tcp {
+            tokio::spawn(admin::control::serve_tcp(listener, Control { token: Some(token), ..api }, over.clone()));
         }
         if let Some(server) = forward {
             tokio::spawn(server.run(house.clone(), drain.clone()));
@@ -323,6 +337,28 @@ fn terminator(config: &Config) -> Result<Terminator, Problems> {
             .map_err(|e| Problem::new(format!("cannot write the CA certificate: {e}")).at(path, None).key("tls.publish"))?;
     }
     Terminator::new(authority).map_err(|e| Problem::new(format!("TLS to agents: {e}")).into())
+}
+
+/// The least that a token may have: what is shorter can be guessed.
+const SHORTEST_TOKEN: usize = 16;
+
+/// The control API's port, with what stands for the operator there.
+fn control_tcp(spec: &ControlTcp) -> Result<(TcpListener, Arc<Secret<String>>), Problem> {
+    let listener = bind(spec.address).map_err(|e| cannot_bind("listen.control.tcp", &spec.address.to_string(), &e))?;
+    let key = |problem: Problem| problem.key("listen.control.token");
+    let read = match &spec.token {
+        SecretSource::Env(name) => std::env::var(name).map_err(|_| key(Problem::new(format!("the variable {name} is not set")))),
+        SecretSource::File(path) => {
+            std::fs::read_to_string(path).map_err(|e| key(Problem::new(format!("cannot be read: {e}"))).at(path, None))
+        }
+    };
+    let whole = Secret::new(read?);
+    let token = Secret::new(whole.expose().trim().to_owned());
+    if token.expose().len() < SHORTEST_TOKEN {
+        let problem = key(Problem::new(format!("the token has fewer than {SHORTEST_TOKEN} characters")));
+        return Err(problem.help("make one: openssl rand -base64 32 > control.token"));
+    }
+    Ok((listener, Arc::new(token)))
 }
 
 fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {

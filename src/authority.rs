@@ -9,6 +9,7 @@ mod drift;
 mod ending;
 mod handle;
 mod known;
+mod lasting;
 mod limits;
 mod narrow;
 mod nearest;
@@ -26,7 +27,9 @@ pub use limits::Reservation;
 pub use nearest::{Lack, Nearest};
 pub use registry::{Agent, EffectiveMode, Registry};
 pub use start::Start;
-pub use tasks::{Found, Tasks};
+pub use tasks::{Found, RevokeLeases, Tasks};
+
+use time::OffsetDateTime;
 
 use crate::{call::Task, refusal::Refusal};
 
@@ -74,6 +77,14 @@ pub trait TaskEvents: Send + Sync {
     /// # Errors
     /// When it cannot be put on record; the task then does not begin.
     fn started(&self, task: &Task, after: Option<&Task>) -> Result<(), Refusal>;
+
+    /// A task is about to end at another time than it was to.
+    ///
+    /// # Errors
+    /// When that cannot be put on record; the task then keeps its end.
+    fn changed(&self, _task: &Task, _expires: OffsetDateTime) -> Result<(), Refusal> {
+        Ok(())
+    }
 
     /// A task has ended; its token is cancelled already.
     fn ended(&self, task: &Task, end: End);

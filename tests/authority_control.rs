@@ -34,7 +34,7 @@ fn registry() -> Registry {
         status: Status::Active,
         expires: None,
         workflows: vec!["triage-issues".into()],
-        delegates_to: vec![],
+        delegates_to: vec!["writer".into()],
         attested: None,
         on_drift: OnDrift::Record,
         review: Default::default(),
@@ -62,7 +62,8 @@ fn registry() -> Registry {
         limits: vec![],
         place: place(),
     };
-    Registry::new(&RegistrySpec { agents: vec![agent], workflows: vec![workflow] }, Mode::Enforce)
+    let helper = AgentSpec { id: "writer".into(), delegates_to: vec![], ..agent.clone() };
+    Registry::new(&RegistrySpec { agents: vec![agent, helper], workflows: vec![workflow] }, Mode::Enforce)
 }
 
 /// A control socket beside a configuration that names it.
@@ -79,6 +80,8 @@ fn started(name: &str) -> (PathBuf, Arc<Tasks>) {
         proxy: Some("127.0.0.1:8080".parse().unwrap()),
         not_below: None,
         ledger: Default::default(),
+        token: None,
+        verify: None,
     };
     let socket = ControlSocket::bind(&dir.join("remit.sock")).unwrap();
     tokio::spawn(serve(socket, control, CancellationToken::new()));
@@ -176,4 +179,32 @@ async fn agents_are_listed_and_shown() {
     assert_eq!((field(&one, "registered"), field(&one, "workflow")), ("registry.yaml:3", "triage-issues (enforce)"));
     let (code, _, err) = remit(&config, &["agents", "show", "nobody"]).await;
     assert_eq!((code, err.as_str()), (1, "no agent `nobody` is registered\n"));
+}
+
+#[tokio::test]
+async fn a_task_is_handed_on_and_lasts_longer_or_less_long() {
+    let (config, tasks) = started("delegate");
+    let (_, out, _) = remit(&config, &start_with(&["--lifetime", "5m"])).await;
+    let id = field(&out, "id").to_owned();
+    let part = ["task", "delegate", &id, "--agent", "writer", "--workflow", "triage-issues", "--lifetime", "2m"];
+    let grants = [r#"{"where": {"repo": "web"}}"#];
+    let (code, out, err) = remit(&config, &part.iter().copied().chain(["--grant", grants[0]]).collect::<Vec<_>>()).await;
+    assert_eq!(code, 0, "{err}");
+    let child = tasks.by_handle(field(&out, "handle").as_bytes(), std::time::Instant::now()).unwrap().task;
+    assert_eq!(child.parent.as_ref().unwrap().id.as_str(), id);
+    assert_eq!(field(&out, "proxy"), format!("http://task:{}@127.0.0.1:8080", field(&out, "handle")));
+    let (_, shown, _) = remit(&config, &["task", "show", child.id.as_str()]).await;
+    assert!(field(&shown, "parent") == id && shown.contains("narrowed"), "{shown}");
+    let (code, out, _) = remit(&config, &["task", "extend", &id, "--lifetime", "29m"]).await;
+    assert!(code == 0 && field(&out, "id") == id && !field(&out, "expires").is_empty(), "{out}");
+    let (code, _, err) = remit(&config, &["task", "extend", &id, "--lifetime", "31m"]).await;
+    assert!(code == 1 && err.contains("no longer"), "{err}");
+    let (code, out, _) = remit(&config, &["task", "extend", &id, "--lifetime", "1m", "--output", "json"]).await;
+    assert!(code == 0 && out.contains("\"expires\""), "{out}");
+    assert!(child.deadline() <= tasks.by_id(&child.parent.as_ref().unwrap().id, std::time::Instant::now()).unwrap().task.deadline());
+    let wider = ["task", "delegate", child.id.as_str(), "--agent", "triage-bot", "--workflow", "triage-issues"];
+    let (code, _, err) = remit(&config, &wider).await;
+    assert!(code == 1 && err.contains("may not delegate"), "{err}");
+    remit(&config, &["task", "end", &id]).await;
+    assert!(child.ended.is_cancelled());
 }

@@ -67,6 +67,8 @@ impl Live {
             proxy: None,
             not_below: None,
             ledger,
+            token: None,
+            verify: None,
         };
         tokio::spawn(serve(ControlSocket::bind(&dir.join("remit.sock")).unwrap(), control, CancellationToken::new()));
         Self { config, tasks, registry, noted, writable }

@@ -42,7 +42,7 @@ fn keys() {
         (
             "a\u{202e}b: 1",
             "remit.yaml:2: a\\u{202e}b: unknown key; known here: `version`, `listen`, `tls`, `registry`, `agents`, `workflows`, `catalog`, \
-             `policies`, `credentials`, `tasks`, `mode`, `upstream`, `state`, `audit`, `limits`, `timeouts`",
+             `policies`, `credentials`, `tasks`, `labels`, `mode`, `upstream`, `state`, `audit`, `limits`, `timeouts`",
         ),
     ]);
 }
@@ -101,7 +101,7 @@ fn values() {
         ),
         (
             "listen: {control: remit.sock}",
-            "remit.yaml:2: listen.control: the control API is served on a Unix socket only; write it as unix:remit.sock",
+            "remit.yaml:2: listen.control: the control API is served on a Unix socket, and on a port only beside a token; write it as unix:remit.sock, or {unix: remit.sock, tcp: 127.0.0.1:9902, token: {file: control.token}}",
         ),
         ("mode: observ", "remit.yaml:2: mode: `observ` is no value for this; did you mean `observe`?"),
         ("mode: off", "remit.yaml:2: mode: `off` is no value for this; known here: `enforce`, `observe`"),
@@ -370,11 +370,11 @@ fn grants() {
         ("{effects: [read], limit: {calls: -1}}", "limit.calls: -1 is out of range; write a whole number from 1 to 4294967295"),
         (
             "{effects: [read], limit: {calls: 1, per: tsk}}",
-            "limit.per: `tsk` is no duration; write `task` or a duration of whole seconds, such as 1h",
+            "limit.per: `tsk` is no duration; write `task`, `agent` or a duration of whole seconds, such as 1h",
         ),
         (
             "{effects: [read], limit: {calls: 1, per: 10ms}}",
-            "limit.per: the window is no whole number of seconds; write `task` or a duration of whole seconds, such as 1h",
+            "limit.per: the window is no whole number of seconds; write `task`, `agent` or a duration of whole seconds, such as 1h",
         ),
         ("{effects: [read], approval: {within: 1m}}", "approval: `by` is missing; say who approves, such as [group:support-leads]"),
         ("{effects: [read], credential: githb}", "credential: no credential `githb` is defined; did you mean `github`?"),
@@ -468,11 +468,16 @@ fn limits_and_bounds_of_tasks_say_what_is_wrong_with_them() {
     for (text, part) in [
         ("tasks: {depth: 99}", "tasks.depth"),
         ("labels: {sticky: soon}", "labels.sticky"),
+        ("listen: {control: {tcp: 0.0.0.0:9902, token: {file: t}}}", "0.0.0.0:9902 is no loopback address"),
+        ("listen: {control: {tcp: 127.0.0.1:9902}}", "`tcp` and `token` go together"),
+        ("listen: {control: {unix: a.sock, token: {file: t}}}", "`tcp` and `token` go together"),
+        ("listen: {control: {tcp: 127.0.0.1:9902, token: open-sesame}}", "listen.control.token"),
+        ("listen: {control: {}}", "write it as unix:remit.sock"),
         ("labels: {sticky: 5}", "labels.sticky"),
         ("workflows: [{id: w, purpose: p, max_lifetime: 1m, limits: [], grants: [{effects: [read]}]}]", "no limit is listed"),
         (
             "workflows: [{id: w, purpose: p, max_lifetime: 1m, limits: [{effects: [read]}], grants: [{effects: [read]}]}]",
-            "say how many `calls`",
+            "say how many calls",
         ),
         (
             "workflows: [{id: w, purpose: p, max_lifetime: 1m, limits: [{calls: 1, per: never}], grants: [{effects: [read]}]}]",

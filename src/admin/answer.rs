@@ -64,7 +64,9 @@ impl Answer {
     /// A start that was refused: 409 for a state that can change, 422 for what was asked.
     pub(super) fn refused(refusal: &Refusal) -> Self {
         let status = match refusal.reason {
-            Reason::AgentSuspended | Reason::AgentRetired | Reason::AgentExpired => StatusCode::CONFLICT,
+            Reason::AgentSuspended | Reason::AgentRetired | Reason::AgentExpired | Reason::TaskEnded | Reason::TaskExpired => {
+                StatusCode::CONFLICT
+            }
             Reason::UnknownAgent | Reason::NotGranted | Reason::DelegationInvalid => StatusCode::UNPROCESSABLE_ENTITY,
             other => other.status(),
         };
@@ -107,6 +109,7 @@ pub(super) fn task(task: &Task, over: Option<Reason>) -> Value {
     };
     json!({
         "id": task.id.as_str(),
+        "parent": task.parent.as_ref().map(|parent| parent.id.as_str()),
         "agent": task.agent.id,
         "workflow": task.workflow,
         "purpose": task.purpose,

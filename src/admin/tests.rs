@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     answer::Answer,
     control::{Control, ControlSocket},
-    peer::{Peer, Role},
+    peer::{Known, Peer, Role},
     *,
 };
 use crate::{
@@ -107,6 +107,8 @@ impl Live {
             proxy: Some("0.0.0.0:8080".parse().unwrap()),
             not_below,
             ledger: Default::default(),
+            token: None,
+            verify: None,
         };
         let shutdown = CancellationToken::new();
         tokio::spawn(control::serve(ControlSocket::bind(&path).unwrap(), control, shutdown.clone()));
@@ -293,7 +295,11 @@ async fn what_a_run_started_is_no_operator_though_its_uid_is_the_same() {
 #[tokio::test]
 async fn another_user_is_no_operator() {
     let house = House::new();
-    let role = |uid, headers: &HeaderMap| Role::of(Peer { uid, pid: Some(1) }, headers, &house.tasks, None, house.now());
+    let known = Known { tasks: &house.tasks, not_below: None, token: None, verify: None };
+    let role = |uid, headers: &HeaderMap| {
+        let asked = Role::of(Peer { uid, pid: Some(1), tcp: false }, headers, known, house.now());
+        futures_util::FutureExt::now_or_never(asked).unwrap()
+    };
     let none = HeaderMap::new();
     assert!(matches!(role(Some(0), &none), Ok(Role::Operator)));
     assert!(role(Some(4_000_000_000), &none).is_err());

@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
 use crate::{
     audit::{Audit, TaskRecord},
     authority::{End, TaskEvents},
@@ -25,6 +27,15 @@ impl TaskEvents for OnRecord {
         if let Some(before) = after {
             self.0.event("succession", &serde_json::json!({"task": task.id.as_str(), "after": before.id.as_str()}));
         }
+        Ok(())
+    }
+
+    fn changed(&self, task: &Task, expires: OffsetDateTime) -> Result<(), Refusal> {
+        if !self.0.writable() {
+            return Err(Refusal::new(Reason::AuditUnavailable, "the change cannot be recorded, so it is not made"));
+        }
+        let expires = expires.format(&Rfc3339).unwrap_or_default();
+        self.0.event("lifetime", &serde_json::json!({"task": task.id.as_str(), "expires": expires}));
         Ok(())
     }
 

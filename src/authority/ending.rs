@@ -83,7 +83,9 @@ impl Tasks {
         if live.end.set(end).is_err() {
             return false;
         }
+        let _ = live.task.over_since.set(self.clock.now().instant);
         live.task.ended.cancel();
+        self.revoke(live);
         self.active.fetch_sub(1, Ordering::Relaxed);
         self.by_number.remove(&live.task.number);
         if let Some(trace) = live.task.trace {
@@ -102,6 +104,33 @@ impl Tasks {
         true
     }
 
+    /// Has what was issued for a task revoked.
+    fn revoke(&self, live: &Arc<Live>) {
+        let Some(revoker) = self.revoker.get() else { return };
+        let (revoking, done) = (revoker.revoke(live.task.clone()), CancellationToken::new());
+        let _ = live.revoking.set(done.clone());
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move {
+                revoking.await;
+                done.cancel();
+            })),
+            Err(_) => tracing::error!(task = %live.task.id, "what was issued for the task cannot be revoked: no runtime"),
+        }
+    }
+
+    /// Waits until what was issued for an ended task, and for all below it, is revoked.
+    pub async fn revoked(&self, id: &TaskId) {
+        if self.revoker.get().is_none() {
+            return;
+        }
+        let below = |live: &Arc<Live>| live.end.get().is_some() && live.task.upwards().any(|task| task.id == *id);
+        for live in self.by_id.select(below) {
+            if let Some(done) = live.revoking.get() {
+                done.cancelled().await;
+            }
+        }
+    }
+
     fn hold_to(&self, registry: &Registry, live: &Arc<Live>, now: Moment) -> bool {
         let task = &live.task;
         let Ok((agent, workflow)) = authorised(registry, &task.agent.id, &task.workflow, now.utc) else {
@@ -115,7 +144,9 @@ impl Tasks {
             return self.finish(live, End::Withdrawn);
         }
         let until = mode.until.filter(|_| task.mode == Mode::Observe);
-        let ends = [task.started.checked_add(workflow.max_lifetime.try_into().unwrap_or(time::Duration::MAX)), agent.spec.expires, until];
+        // How long it has lasted is no question for a clock that can be set.
+        let left = workflow.max_lifetime.saturating_sub(now.instant.saturating_duration_since(task.ends.began()));
+        let ends = [Some(now.later(left).utc), agent.spec.expires, until];
         let Some(end) = ends.into_iter().flatten().min().filter(|end| *end < task.expires()) else { return false };
         if end <= now.utc {
             return self.finish(live, End::Expired);
@@ -125,9 +156,15 @@ impl Tasks {
     }
 
     fn cut_sooner(&self, live: &Arc<Live>, when: Instant) {
+        self.cut(live, |cut| when.min(cut));
+    }
+
+    /// Moves the time at which what is still open is cut.
+    pub(super) fn cut(&self, live: &Arc<Live>, when: impl FnOnce(Instant) -> Instant) {
         let mut ends = self.ends.lock();
         let mut cut = live.cut.lock();
-        if when < *cut
+        let when = when(*cut);
+        if when != *cut
             && let Some(live) = ends.remove(&(*cut, live.task.number))
         {
             *cut = when;

@@ -151,6 +151,7 @@ impl Tasks {
             chain,
             ended: parent.as_ref().map(|p| p.ended.child_token()).unwrap_or_default(),
             mode: parent.as_ref().map_or(mode.mode, |above| mode_below(above.mode, mode.mode)),
+            over_since: OnceLock::new(),
             parent,
             trace,
             started: now.utc,
@@ -172,7 +173,7 @@ impl Tasks {
         task.labels.remembered_by(&standing.touched, cut);
         let windows = standing.windows.clone();
         let (children, cut_at, end) = (Mutex::default(), Mutex::new(cut), OnceLock::new());
-        let live = Arc::new(Live { task, digest, spent, windows, parent, children, cut: cut_at, end });
+        let live = Arc::new(Live { task, digest, spent, windows, parent, children, cut: cut_at, end, revoking: OnceLock::new() });
         self.active.fetch_add(1, Ordering::Relaxed);
         self.by_number.insert(live.task.number, live.clone());
         self.by_id.insert(live.task.id.clone(), live.clone());

@@ -1,6 +1,7 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fmt,
+    pin::Pin,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -12,6 +13,7 @@ use ahash::RandomState;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     call::{LimitRule, Task, TaskId, Touched, TraceId},
@@ -48,6 +50,14 @@ pub struct Tasks {
     pub(super) ends: Mutex<BTreeMap<(Instant, u64), Arc<Live>>>,
     pub(super) ends_changed: Notify,
     pub(super) past: Mutex<VecDeque<Arc<Live>>>,
+    pub(super) revoker: OnceLock<Arc<dyn RevokeLeases>>,
+}
+
+/// Revokes what was issued for a task.
+pub trait RevokeLeases: Send + Sync {
+    /// Is asked once for each task, when it has ended; the future is ready when nothing that was issued
+    /// for it is of use any more.
+    fn revoke(&self, task: Arc<Task>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
 /// What an agent's tasks have in common, and outlives each.
@@ -99,6 +109,8 @@ pub(super) struct Live {
     /// when a reload says so. Its key in `ends`, so it changes only under that lock.
     pub(super) cut: Mutex<Instant>,
     pub(super) end: OnceLock<End>,
+    /// Cancelled when what was issued for it is revoked.
+    pub(super) revoking: OnceLock<CancellationToken>,
 }
 
 impl Tasks {
@@ -121,6 +133,7 @@ impl Tasks {
             ends: Mutex::default(),
             ends_changed: Notify::new(),
             past: Mutex::default(),
+            revoker: OnceLock::new(),
         }
     }
 
@@ -134,6 +147,11 @@ impl Tasks {
     pub fn bound_by(&self, spec: &TaskSpec) {
         self.bounds.depth.store(spec.depth, Ordering::Relaxed);
         self.bounds.sticky.store(spec.sticky.as_secs(), Ordering::Relaxed);
+    }
+
+    /// Has what is issued for tasks revoked by `revoker` as they end. The first stays.
+    pub fn revoke_by(&self, revoker: Arc<dyn RevokeLeases>) {
+        let _ = self.revoker.set(revoker);
     }
 
     /// The task that a presented handle stands for, also for a while after its end.

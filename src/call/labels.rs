@@ -72,6 +72,13 @@ impl Labels {
         }
         kept.note(self.own.load(Ordering::Acquire));
     }
+
+    /// A task that they are of lasts longer than it did.
+    pub(crate) fn lasts_until(&self, until: Instant) {
+        let mut kept = self.kept.lock();
+        kept.until = kept.until.max(Some(until));
+        kept.note(self.own.load(Ordering::Acquire));
+    }
 }
 
 impl Kept {

@@ -1,7 +1,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -95,6 +95,8 @@ pub struct Task {
     pub ends: Ends,
     /// Below the parent's: what ends above ends here.
     pub ended: CancellationToken,
+    /// When it ended; set before `ended` is cancelled.
+    pub over_since: OnceLock<Instant>,
     /// One set for a task and all below it, and for an ambient task and its successors.
     pub labels: Arc<Labels>,
     /// Where its allowed answers sent it.
@@ -128,7 +130,17 @@ impl Ends {
         self.from.later(self.lifetime())
     }
 
-    pub(crate) fn set(&self, lifetime: Duration) {
+    /// When it began, by the clock that does not jump.
+    #[must_use]
+    pub fn began(&self) -> Instant {
+        self.from.instant
+    }
+
+    pub(crate) fn last_until(&self, end: Instant) {
+        self.set(end.saturating_duration_since(self.from.instant));
+    }
+
+    fn set(&self, lifetime: Duration) {
         self.nanos.store(u64::try_from(lifetime.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }

@@ -15,7 +15,10 @@ use http::{
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::UnixStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+};
 
 use crate::{problem::Problem, secret::Secret};
 
@@ -25,7 +28,7 @@ pub struct Reach {
     /// The configuration of the Remit to ask: its `listen.control` names the socket
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The control socket itself [default: $REMIT_CONTROL]
+    /// The control socket itself, or http://HOST:PORT of it [default: $REMIT_CONTROL]
     #[arg(long, value_name = "SOCKET", conflicts_with = "config")]
     pub control: Option<PathBuf>,
     /// How to print what was found
@@ -43,9 +46,18 @@ pub enum Output {
 /// Asks one Remit over its control socket.
 #[derive(Debug)]
 pub struct Client {
-    socket: PathBuf,
-    /// Presented as a bearer token; without it the socket's peer is judged by its uid.
+    to: Place,
+    /// Presented as a bearer token: a task's handle, or over TCP the operator's token. Without it the
+    /// socket's peer is judged by its uid.
     handle: Option<Secret<String>>,
+}
+
+/// Where the control API is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    Socket(PathBuf),
+    /// `host:port`, on loopback.
+    Port(String),
 }
 
 /// What the control API answered.
@@ -62,26 +74,30 @@ const LARGEST: usize = 256 << 20;
 impl Client {
     #[must_use]
     pub fn new(socket: PathBuf, handle: Option<Secret<String>>) -> Self {
-        Self { socket, handle }
+        Self { to: Place::Socket(socket), handle }
     }
 
-    /// Finds the socket by `--control`, `--config` or `REMIT_CONTROL`, in this order. With
+    /// Finds the socket or the port by `--control`, `--config` or `REMIT_CONTROL`, in this order. With
     /// `REMIT_HANDLE` it presents that handle.
     ///
     /// # Errors
     /// When none of them names a socket.
     pub fn find(reach: &Reach) -> Result<Self, Problem> {
-        let socket = match (&reach.control, &reach.config, env::var_os("REMIT_CONTROL")) {
-            (Some(socket), ..) => socket.clone(),
+        let handle = env::var("REMIT_HANDLE").ok().filter(|h| !h.is_empty()).map(Secret::new);
+        let (to, token) = match (&reach.control, &reach.config, env::var_os("REMIT_CONTROL")) {
+            (Some(control), ..) => (Place::of(control), None),
             (None, Some(config), _) => configured(config)?,
-            (None, None, Some(value)) => without_scheme(Path::new(&value)),
+            (None, None, Some(value)) => (Place::of(Path::new(&value)), None),
             (None, None, None) => {
                 let problem = Problem::new("it is not known which Remit to ask");
                 return Err(problem.help("name its configuration with --config FILE, or its socket with --control or REMIT_CONTROL"));
             }
         };
-        let handle = env::var("REMIT_HANDLE").ok().filter(|h| !h.is_empty()).map(Secret::new);
-        Ok(Self { socket, handle })
+        let handle = match (handle, token) {
+            (None, Some(file)) => Some(Secret::new(token_in(&file)?)),
+            (handle, _) => handle,
+        };
+        Ok(Self { to, handle })
     }
 
     /// Sends one request.
@@ -95,8 +111,23 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Reply, Problem> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unreachable(&e))?;
+    async fn exchange(&self, method: Method, path_of: &str, body: Option<&Value>) -> Result<Reply, Problem> {
+        match &self.to {
+            Place::Socket(path) => {
+                let stream = UnixStream::connect(path).await.map_err(|e| self.unreachable(&e))?;
+                self.ask(stream, method, path_of, body).await
+            }
+            Place::Port(place) => {
+                let stream = TcpStream::connect(place).await.map_err(|e| self.unreachable(&e))?;
+                self.ask(stream, method, path_of, body).await
+            }
+        }
+    }
+
+    async fn ask<S>(&self, stream: S, method: Method, path: &str, body: Option<&Value>) -> Result<Reply, Problem>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let broken = |e: &dyn fmt::Display| self.problem(format!("the control socket does not answer as Remit does: {e}"));
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(&e))?;
         let driver = tokio::spawn(connection);
@@ -126,7 +157,20 @@ impl Client {
     }
 
     fn problem(&self, message: impl Into<String>) -> Problem {
-        Problem::new(message).at(&self.socket, None)
+        match &self.to {
+            Place::Socket(path) => Problem::new(message).at(path, None),
+            Place::Port(place) => Problem::new(format!("{place}: {}", message.into())),
+        }
+    }
+}
+
+impl Place {
+    /// `http://host:port`, else a path, with or without `unix:`.
+    fn of(text: &Path) -> Self {
+        match text.to_str().and_then(|t| t.strip_prefix("http://")) {
+            Some(place) => Self::Port(place.trim_end_matches('/').to_owned()),
+            None => Self::Socket(without_scheme(text)),
+        }
     }
 }
 
@@ -175,18 +219,27 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     out
 }
 
-/// The `listen.control` of a configuration. Nothing else of it is read, so that a task can be
-/// ended while the file is being edited.
-fn configured(config: &Path) -> Result<PathBuf, Problem> {
+/// The `listen.control` of a configuration, and the file of its token where that is needed. Nothing
+/// else of it is read, so that a task can be ended while the file is being edited.
+fn configured(config: &Path) -> Result<(Place, Option<PathBuf>), Problem> {
     let wrong = |message: String| Problem::new(message).at(config, None);
     let text = fs::read_to_string(config).map_err(|e| wrong(format!("cannot be read: {e}")))?;
     let whole: Value = serde_yaml::from_str(&text).map_err(|e| wrong(format!("is not YAML: {e}")))?;
-    let Some(control) = whole["listen"]["control"].as_str() else {
-        let problem = wrong("names no control socket".into()).key("listen.control");
-        return Err(problem.help("add `control: unix:remit.sock` under `listen`"));
-    };
     let beside = config.parent().unwrap_or_else(|| Path::new(""));
-    Ok(beside.join(without_scheme(Path::new(control))))
+    let control = &whole["listen"]["control"];
+    if let Some(path) = control.as_str().or_else(|| control["unix"].as_str()) {
+        return Ok((Place::Socket(beside.join(without_scheme(Path::new(path)))), None));
+    }
+    if let Some(place) = control["tcp"].as_str() {
+        return Ok((Place::Port(place.to_owned()), control["token"]["file"].as_str().map(|file| beside.join(file))));
+    }
+    let problem = wrong("names no control socket".into()).key("listen.control");
+    Err(problem.help("add `control: unix:remit.sock` under `listen`"))
+}
+
+fn token_in(file: &Path) -> Result<String, Problem> {
+    let text = fs::read_to_string(file).map_err(|e| Problem::new(format!("the token cannot be read: {e}")).at(file, None))?;
+    Ok(text.trim().to_owned())
 }
 
 fn without_scheme(value: &Path) -> PathBuf {
@@ -207,9 +260,14 @@ mod tests {
     #[test]
     fn the_socket_is_the_configurations_relative_to_it() {
         let config = file("relative", "listen: {control: 'unix:run/remit.sock'}\nother: [broken to remit, fine to yaml]\n");
-        assert_eq!(configured(&config).unwrap(), config.parent().unwrap().join("run/remit.sock"));
+        assert_eq!(configured(&config).unwrap(), (Place::Socket(config.parent().unwrap().join("run/remit.sock")), None));
         let config = file("absolute", "listen:\n  control: unix:/run/remit.sock\n");
-        assert_eq!(configured(&config).unwrap(), Path::new("/run/remit.sock"));
+        assert_eq!(configured(&config).unwrap(), (Place::Socket("/run/remit.sock".into()), None));
+        let config = file("both", "listen: {control: {unix: remit.sock, tcp: '127.0.0.1:9902', token: {file: t}}}\n");
+        assert_eq!(configured(&config).unwrap(), (Place::Socket(config.parent().unwrap().join("remit.sock")), None));
+        let config = file("port", "listen: {control: {tcp: '127.0.0.1:9902', token: {file: t}}}\n");
+        assert_eq!(configured(&config).unwrap(), (Place::Port("127.0.0.1:9902".into()), Some(config.parent().unwrap().join("t"))));
+        assert_eq!(Place::of(Path::new("http://127.0.0.1:9902/")), Place::Port("127.0.0.1:9902".into()));
     }
 
     #[test]

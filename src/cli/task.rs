@@ -1,4 +1,4 @@
-//! `remit task`: starts, lists, shows and ends tasks.
+//! `remit task`: starts, lists, shows, hands over, changes and ends tasks.
 
 use std::io::{self, Write};
 
@@ -38,6 +38,22 @@ pub enum TaskCommand {
         #[command(flatten)]
         reach: Reach,
     },
+    /// Hand part of a task to another agent, and print that part's handle, which is shown only now
+    #[command(after_help = "Example:\n  remit task delegate --config remit.yaml t-01JABCDEFGHJKMNPQRSTVWXYZ0 --agent summariser \\\n    \
+                            --workflow summarise --grant '{\"intents\": [\"github.issues.get\"]}'\n\n\
+                            With REMIT_HANDLE set to its handle, a task hands over part of itself.")]
+    Delegate(DelegateArgs),
+    /// Let a task last longer, or less long
+    #[command(after_help = "Example:\n  remit task extend --config remit.yaml t-01JABCDEFGHJKMNPQRSTVWXYZ0 --lifetime 10m")]
+    Extend {
+        /// The task's id
+        id: String,
+        /// How long it shall last from now: 90s, 5m, 2h
+        #[arg(long, value_name = "DURATION")]
+        lifetime: String,
+        #[command(flatten)]
+        reach: Reach,
+    },
     /// End a task: its next call is refused, what it has open is cut
     #[command(after_help = "Example:\n  remit task end --config remit.yaml t-01JABCDEFGHJKMNPQRSTVWXYZ0")]
     End {
@@ -69,6 +85,26 @@ pub struct StartArgs {
     pub reach: Reach,
 }
 
+#[derive(Debug, Clone, Args)]
+pub struct DelegateArgs {
+    /// The id of the task that hands over
+    pub id: String,
+    /// The agent that takes over; the registry lets this task's agent delegate to it
+    #[arg(long)]
+    pub agent: String,
+    /// The workflow it may act in
+    #[arg(long)]
+    pub workflow: String,
+    /// How long the part may live: 90s, 5m, 2h [default: as long as the task]
+    #[arg(long, value_name = "DURATION")]
+    pub lifetime: Option<String>,
+    /// A grant that narrows the workflow's, as JSON in the registry's form; may be repeated
+    #[arg(long = "grant", value_name = "JSON")]
+    pub grants: Vec<String>,
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
 /// Runs the command; answers the exit code.
 ///
 /// # Errors
@@ -76,6 +112,8 @@ pub struct StartArgs {
 pub async fn run(args: &TaskArgs, out: &mut impl Write, err: &mut impl Write) -> Result<u8, Problem> {
     let (reach, method, path, body) = match &args.command {
         TaskCommand::Start(start) => (&start.reach, Method::POST, "/v1/tasks".to_string(), Some(new_task(start)?)),
+        TaskCommand::Delegate(part) => (&part.reach, Method::POST, format!("{}/delegate", task_path(&part.id)), Some(new_part(part)?)),
+        TaskCommand::Extend { id, lifetime, reach } => (reach, Method::PATCH, task_path(id), Some(json!({"lifetime": lifetime}))),
         TaskCommand::List { reach } => (reach, Method::GET, "/v1/tasks".to_string(), None),
         TaskCommand::Show { id, reach } => (reach, Method::GET, task_path(id), None),
         TaskCommand::End { id, reach } => (reach, Method::DELETE, task_path(id), None),
@@ -86,17 +124,31 @@ pub async fn run(args: &TaskArgs, out: &mut impl Write, err: &mut impl Write) ->
 }
 
 fn new_task(start: &StartArgs) -> Result<Value, Problem> {
-    let grants = start.grants.iter().map(|text| {
-        let problem =
-            |e| Problem::new(format!("is not JSON: {e}")).key("--grant").help("write it as {\"intents\": [\"github.issues.get\"]}");
-        serde_json::from_str::<Value>(text).map_err(problem)
-    });
-    let grants: Vec<Value> = grants.collect::<Result<_, _>>()?;
+    let grants = grants(&start.grants)?;
     let mut body = json!({"agent": start.agent, "workflow": start.workflow, "principal": start.principal, "grants": grants});
-    if let (Some(lifetime), Some(object)) = (&start.lifetime, body.as_object_mut()) {
+    lasting(&mut body, start.lifetime.as_deref());
+    Ok(body)
+}
+
+fn new_part(part: &DelegateArgs) -> Result<Value, Problem> {
+    let mut body = json!({"agent": part.agent, "workflow": part.workflow, "grants": grants(&part.grants)?});
+    lasting(&mut body, part.lifetime.as_deref());
+    Ok(body)
+}
+
+fn grants(texts: &[String]) -> Result<Vec<Value>, Problem> {
+    let read = |text: &String| {
+        serde_json::from_str(text).map_err(|e| {
+            Problem::new(format!("is not JSON: {e}")).key("--grant").help("write it as {\"intents\": [\"github.issues.get\"]}")
+        })
+    };
+    texts.iter().map(read).collect()
+}
+
+fn lasting(body: &mut Value, lifetime: Option<&str>) {
+    if let (Some(lifetime), Some(object)) = (lifetime, body.as_object_mut()) {
         object.insert("lifetime".into(), json!(lifetime));
     }
-    Ok(body)
 }
 
 fn task_path(id: &str) -> String {
@@ -112,12 +164,13 @@ fn print(command: &TaskCommand, output: Output, reply: &Reply, out: &mut impl Wr
         Err(detail) => return writeln!(err, "{detail}"),
     };
     match command {
-        TaskCommand::Start(_) => write!(out, "{}", fields(body, &["id", "expires", "proxy", "handle"])),
+        TaskCommand::Start(_) | TaskCommand::Delegate(_) => write!(out, "{}", fields(body, &["id", "expires", "proxy", "handle"])),
         TaskCommand::List { .. } => write!(out, "{}", list(body)),
         TaskCommand::Show { .. } => {
-            let names = ["id", "agent", "workflow", "purpose", "state", "mode", "started", "expires", "labels"];
+            let names = ["id", "parent", "agent", "workflow", "purpose", "state", "mode", "started", "expires", "labels"];
             write!(out, "{}for        {}\n{}", fields(body, &names), principal(body), delegation(body))
         }
+        TaskCommand::Extend { .. } => write!(out, "{}", fields(body, &["id", "expires"])),
         TaskCommand::End { id, .. } => writeln!(out, "ended {}", shown(id)),
     }
 }

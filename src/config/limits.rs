@@ -44,16 +44,16 @@ fn wide(value: &Value<'_>) -> Option<WideLimitSpec> {
 }
 
 fn of(value: &Value<'_>, fields: &Fields<'_>) -> Option<LimitSpec> {
-    let (unit, key) = match (fields.has("calls"), fields.has("tokens")) {
+    let (unit, key, help) = match (fields.has("calls"), fields.has("tokens")) {
         (true, true) => {
             value.wrong("a limit is on `calls` or on `tokens`", "write one limit for each");
             return None;
         }
-        (false, true) => (Unit::Tokens, "tokens"),
-        (_, false) => (Unit::Calls, "calls"),
+        (false, true) => (Unit::Tokens, "tokens", "say how many tokens a model may answer with"),
+        (_, false) => (Unit::Calls, "calls", "say how many calls"),
     };
     let most = if unit == Unit::Tokens { 1 << 48 } else { u64::from(u32::MAX) };
-    let max = fields.required(key, "say how many `calls`, or how many `tokens` a model may answer with").and_then(|v| v.number(1, most));
+    let max = fields.required(key, help).and_then(|v| v.number(1, most));
     let per = match fields.optional("per") {
         None if fields.has("per") => return None,
         None => Window::Task,

@@ -61,7 +61,7 @@ impl Config {
     pub fn observe() -> Self {
         Self {
             file: None,
-            listen: Listen { forward: Some(([127, 0, 0, 1], 0).into()), admin: None, control: None },
+            listen: Listen { forward: Some(([127, 0, 0, 1], 0).into()), admin: None, control: None, control_tcp: None },
             tls: Tls { ca: Ca::Ephemeral, publish: None, upstream_roots: vec![Roots::System], tunnel: Vec::new() },
             registry: RegistrySpec::default(),
             catalog: vec![CatalogSource::Builtin],

@@ -10,8 +10,8 @@ use base64::Engine as _;
 use crate::{
     call::{Effect, Host},
     config::{
-        Audit, Ca, CatalogSource, Durability, HostPattern, Limits, Listen, Policies, Roots, SecretSource, Sink, Timeouts, Tls, Upstream,
-        UpstreamProxy, credentials, files, inline,
+        Audit, Ca, CatalogSource, ControlTcp, Durability, HostPattern, Limits, Listen, Policies, Roots, SecretSource, Sink, Timeouts, Tls,
+        Upstream, UpstreamProxy, credentials, files, inline,
         node::Kind,
         read::{Fields, Value, shown, suggestion},
         units,
@@ -28,28 +28,48 @@ fn or<'a, T>(fields: &Fields<'a>, key: &str, default: T, read: impl FnOnce(&Valu
 const FORWARD: &str = "127.0.0.1:8080";
 
 pub(super) fn listen(value: Option<&Value<'_>>) -> Listen {
-    let default = Listen { forward: FORWARD.parse().ok(), admin: None, control: None };
+    let default = Listen { forward: FORWARD.parse().ok(), admin: None, control: None, control_tcp: None };
     let Some(fields) = value.and_then(|v| v.fields(&["forward", "transparent", "inbound", "admin", "control"])) else { return default };
     for key in ["transparent", "inbound"] {
         if let Some(later) = fields.optional(key) {
             later.not_yet(&format!("the {key} listener"));
         }
     }
+    let (control, control_tcp) = or(&fields, "control", (None, None), control);
     Listen {
         forward: or(&fields, "forward", default.forward, |v| v.parse(units::socket).map(Some)),
         admin: or(&fields, "admin", None, |v| v.parse(units::socket).map(Some)),
-        control: or(&fields, "control", None, |v| control(v).map(Some)),
+        control,
+        control_tcp,
     }
 }
 
-fn control(value: &Value<'_>) -> Option<PathBuf> {
-    match value.text()?.strip_prefix("unix:") {
-        Some(path) if !path.is_empty() => Some(value.source.path(path)),
-        _ => {
-            value.wrong("the control API is served on a Unix socket only", "write it as unix:remit.sock");
-            None
-        }
+/// `unix:remit.sock`, or with a port: `{unix: remit.sock, tcp: 127.0.0.1:9902, token: {file: FILE}}`.
+fn control(value: &Value<'_>) -> Option<(Option<PathBuf>, Option<ControlTcp>)> {
+    const FORMS: &str = "write it as unix:remit.sock, or {unix: remit.sock, tcp: 127.0.0.1:9902, token: {file: control.token}}";
+    if matches!(value.node.kind, Kind::Text(_)) {
+        return match value.text()?.strip_prefix("unix:") {
+            Some(path) if !path.is_empty() => Some((Some(value.source.path(path)), None)),
+            _ => {
+                value.wrong("the control API is served on a Unix socket, and on a port only beside a token", FORMS);
+                None
+            }
+        };
     }
+    let fields = value.fields(&["unix", "tcp", "token"])?;
+    let unix = fields.optional("unix").and_then(Value::path);
+    let address = fields.optional("tcp").and_then(|v| v.parse(units::socket).map(|a| (v, a)));
+    let token = fields.optional("token").and_then(credentials::secret);
+    if fields.has("tcp") != fields.has("token") || !(fields.has("unix") || fields.has("tcp")) {
+        value.wrong("`tcp` and `token` go together: whoever reaches the port shows the token", FORMS);
+        return None;
+    }
+    let Some((place, address)) = address else { return Some((unix, None)) };
+    if !address.ip().is_loopback() {
+        place.wrong(format!("{address} is no loopback address: the control API is for this machine"), FORMS);
+        return None;
+    }
+    Some((unix, Some(ControlTcp { address, token: token? })))
 }
 
 /// The files of the CA and the roots are added to `files`.

@@ -37,6 +37,15 @@ pub struct Listen {
     pub admin: Option<SocketAddr>,
     /// The control socket's path.
     pub control: Option<PathBuf>,
+    pub control_tcp: Option<ControlTcp>,
+}
+
+/// The control API on a loopback port.
+#[derive(Debug, Clone)]
+pub struct ControlTcp {
+    pub address: SocketAddr,
+    /// What stands for the operator.
+    pub token: SecretSource,
 }
 
 #[derive(Debug, Clone)]

@@ -155,6 +155,7 @@ pub fn task() -> Task {
         started: now,
         ends: Ends::after(Moment::now(), Duration::from_secs(60)),
         ended: Default::default(),
+        over_since: Default::default(),
         labels: Default::default(),
         redirects: Default::default(),
     }

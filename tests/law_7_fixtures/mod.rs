@@ -180,6 +180,7 @@ pub fn task_of(links: Vec<Link>) -> Task {
         started: now,
         ends: Ends::after(Moment::now(), Duration::from_secs(600)),
         ended: Default::default(),
+        over_since: Default::default(),
         labels: Default::default(),
         redirects: Default::default(),
     }

@@ -74,6 +74,7 @@ fn task() -> Task {
         started: OffsetDateTime::UNIX_EPOCH,
         ends: Ends::after(Moment::now(), Duration::from_secs(60)),
         ended: CancellationToken::new(),
+        over_since: Default::default(),
         labels: Default::default(),
         redirects: Default::default(),
     }
