@@ -78,6 +78,7 @@ fn api(name: &str, verify: Option<Arc<dyn VerifyToken>>) -> Api {
         not_below: None,
         token: Some(Arc::new(Secret::new(TOKEN.into()))),
         verify,
+        ledger: Default::default(),
     };
     let path = dir.join("remit.sock");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
