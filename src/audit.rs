@@ -15,6 +15,7 @@ mod ocsf;
 mod record;
 mod recover;
 mod retain;
+mod since;
 mod sink;
 mod tail;
 mod text;
@@ -43,6 +44,7 @@ pub use self::{
     key::PublicKey,
     ocsf::{OCSF_VERSION, cloud_event},
     record::{DecisionRecord, LONGEST_PARAMETER, TaskRecord},
+    since::since,
     tail::{Call, Follow, News, last_calls, shown},
     tree::{Item, Tree, tree},
     verify::{ChainReport, Expected, Fault, KeyUsed, Report, Verify, What, verify_dir},
@@ -158,7 +160,17 @@ impl Audit {
     /// As [`Self::event`], and says whether it is durable. Blocks as long as a sync takes.
     pub fn event_durable(&self, kind: &str, data: &serde_json::Value) -> bool {
         self.event(kind, data);
+        self.durable()
+    }
+
+    /// Writes and syncs all that is recorded so far; whether that could be done. Blocks as long as it takes.
+    pub fn durable(&self) -> bool {
         self.log.sync().is_ok()
+    }
+
+    /// Writes all that is recorded so far, so that it outlasts the process; whether that could be done.
+    pub fn written(&self) -> bool {
+        self.log.flush().is_ok()
     }
 
     /// The last record written.

@@ -8,6 +8,7 @@ mod delegate;
 mod drift;
 mod ending;
 mod handle;
+mod kept;
 mod known;
 mod lasting;
 mod limits;
@@ -15,6 +16,7 @@ mod narrow;
 mod nearest;
 mod overlap;
 mod registry;
+mod restore;
 mod shards;
 mod start;
 mod tasks;
@@ -22,10 +24,12 @@ mod tasks;
 pub use delegate::Delegate;
 pub use drift::{DriftKind, News, UNOBSERVED};
 pub use handle::Handle;
+pub use kept::{Kept, Since};
 pub use known::{Change, Known, KnownAgents};
 pub use limits::Reservation;
 pub use nearest::{Lack, Nearest};
 pub use registry::{Agent, EffectiveMode, Registry};
+pub use restore::Restored;
 pub use start::Start;
 pub use tasks::{Found, RevokeLeases, Tasks};
 
@@ -85,6 +89,9 @@ pub trait TaskEvents: Send + Sync {
     fn changed(&self, _task: &Task, _expires: OffsetDateTime) -> Result<(), Refusal> {
         Ok(())
     }
+
+    /// The handle of a task that has just started, by its SHA-256: for those who keep it.
+    fn handle(&self, _task: &Task, _sha256: &dyn Fn() -> String) {}
 
     /// A task has ended; its token is cancelled already.
     fn ended(&self, task: &Task, end: End);

@@ -27,6 +27,6 @@ pub use attested::{Attested, Finding, Review, Sums};
 pub use types::{
     AgentSpec, Ambient, Audit, Ca, CatalogSource, Cidr, Config, ControlTcp, CredentialKind, CredentialSpec, Durability, GrantSpec,
     HostPattern, InjectSpec, LimitSpec, Limits, Listen, ModeSpec, OnDrift, Place, Policies, RegistrySpec, Roots, SecretSource, Sink,
-    Status, TaskSpec, Timeouts, Tls, Upstream, UpstreamProxy, WideLimitSpec, WorkflowSpec,
+    StateSpec, Status, TaskSpec, Timeouts, Tls, Upstream, UpstreamProxy, WideLimitSpec, WorkflowSpec,
 };
 pub use watch::{Watcher, watch};

@@ -9,8 +9,8 @@ use time::OffsetDateTime;
 use super::{line, text};
 use crate::{
     call::{
-        Caller, DecisionId, Destination, Intent, Label, Lease, LimitRule, Listener, Mode, Outcome, Param, Path, Task, TaskId, TraceId,
-        Unit, Verdict, Window,
+        Caller, DecisionId, Destination, Intent, Lease, LimitRule, Listener, Mode, Outcome, Param, Path, Task, TaskId, TraceId, Unit,
+        Verdict, Window,
     },
     refusal::Reason,
 };
@@ -53,8 +53,6 @@ pub struct DecisionRecord<'a> {
     /// What was taken from: one for each, or `tokens` where it counts those.
     pub limits: &'a [LimitRule],
     pub tokens: Option<u64>,
-    /// What the task is labelled with when an answer comes.
-    pub labels: &'a [Label],
     /// Whether the agent's own login passes (credential kind `own`, `mode: observe`).
     pub own_login: bool,
 }
@@ -376,10 +374,6 @@ fn verdict(out: &mut Vec<u8>, r: &DecisionRecord<'_>) {
     if !r.limits.is_empty() {
         key!(out, "limits");
         text::list(out, b"[]", r.limits.iter(), |out, l| limit(out, l, r.tokens));
-    }
-    if !r.labels.is_empty() {
-        key!(out, "labels");
-        text::list(out, b"[]", r.labels.iter(), |out, l| text::string(out, l.as_str()));
     }
     if let Some(approval) = r.approval {
         key!(out, "approval");

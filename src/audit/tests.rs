@@ -44,7 +44,6 @@ fn record(id: DecisionId) -> DecisionRecord<'static> {
         grants: &[],
         limits: &[],
         tokens: None,
-        labels: &[],
         own_login: false,
     }
 }

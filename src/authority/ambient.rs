@@ -29,6 +29,18 @@ struct Current {
     live: Arc<Live>,
 }
 
+impl Ambient {
+    /// The task that is current.
+    pub(super) fn current_id(&self) -> Option<Arc<str>> {
+        self.current.load().as_ref().map(|c| c.live.task.id.as_str().into())
+    }
+
+    /// After a restart: this one is current.
+    pub(super) fn goes_on(&self, live: Arc<Live>) {
+        self.current.store(Some(Arc::new(Current { live })));
+    }
+}
+
 impl Tasks {
     /// The task that calls without a claim are attributed to. At `max_lifetime` a successor
     /// begins with the labels and the spent limits of the one before, whose streams drain; what

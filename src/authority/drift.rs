@@ -136,6 +136,30 @@ impl Drift {
         self.seen.lock().clone()
     }
 
+    /// Takes what the record says that a call showed; what of it differs is judged later.
+    pub(super) fn saw(&self, new: &Value) {
+        let mut seen = self.seen.lock();
+        let texts = |name: &str| new[name].as_array().into_iter().flatten().filter_map(Value::as_str);
+        seen.observed |= ["models", "system_prompts", "tools", "unread"].iter().any(|name| !new[*name].is_null());
+        for model in texts("models") {
+            add(&mut seen.models, &model.into());
+        }
+        for source in texts("data_sources") {
+            add(&mut seen.sources, &source.into());
+        }
+        for sum in texts("system_prompts").filter_map(|t| t.parse().ok()) {
+            add(&mut seen.prompts, &sum);
+        }
+        for (name, sum) in new["tools"].as_object().into_iter().flatten() {
+            if let Some(sum) = sum.as_str().and_then(|s| s.parse().ok()) {
+                seen.tool(name, &sum);
+            }
+        }
+        if let Some(why) = new["unread"].as_str() {
+            add(&mut seen.unread, &why.into());
+        }
+    }
+
     /// Goes on from what was kept.
     pub(super) fn restore(&self, kept: Seen) {
         *self.seen.lock() = kept;

@@ -93,10 +93,8 @@ impl KnownAgents {
         all.iter().map(|(id, known)| (id.clone(), known.kept())).filter(|(_, kept)| *kept != Known::default().kept()).collect()
     }
 
-    pub(super) fn restore(&self, kept: HashMap<Arc<str>, Kept>) {
-        for (id, kept) in kept {
-            self.of(&id).restore(kept);
-        }
+    pub(super) fn restore(&self, id: &Arc<str>, kept: Kept) {
+        self.of(id).restore(kept);
     }
 }
 
@@ -165,6 +163,11 @@ impl Known {
     #[must_use]
     pub fn observe(&self, call: &Observed) -> News {
         self.watch.load().as_ref().map(|attested| self.drift.observe(attested, call)).unwrap_or_default()
+    }
+
+    /// Takes what the record says that a call showed.
+    pub(super) fn saw(&self, seen: &serde_json::Value) {
+        self.drift.saw(seen);
     }
 
     fn kept(&self) -> Kept {

@@ -122,6 +122,9 @@ impl Tasks {
         let plan = Plan { agent, workflow, principal, grants, before, parent: None, trace, lifetime, labels: Arc::default() };
         let task = self.make(registry, plan, now);
         self.events.started(&task, None)?;
+        if let Some(digest) = digest {
+            self.events.handle(&task, &|| digest.to_hex());
+        }
         let cut = task.deadline();
         Ok(self.begin(task, Beginning { digest, spent: Arc::default(), parent: None, cut }).task.clone())
     }
@@ -162,7 +165,7 @@ impl Tasks {
     }
 
     /// What an agent's tasks have in common.
-    fn standing(&self, agent: &Arc<str>) -> Arc<Standing> {
+    pub(super) fn standing(&self, agent: &Arc<str>) -> Arc<Standing> {
         self.standings.lock().entry(agent.clone()).or_default().clone()
     }
 

@@ -24,6 +24,8 @@ pub struct Config {
     pub tasks: TaskSpec,
     pub mode: Mode,
     pub upstream: Upstream,
+    /// None: in memory.
+    pub state: Option<StateSpec>,
     pub audit: Audit,
     pub limits: Limits,
     pub timeouts: Timeouts,
@@ -295,6 +297,13 @@ pub enum UpstreamProxy {
         port: u16,
         authorization: Option<Secret<String>>,
     },
+}
+
+/// Where state is kept, sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateSpec {
+    pub file: PathBuf,
+    pub key: PathBuf,
 }
 
 #[derive(Debug, Clone)]

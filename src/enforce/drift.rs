@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::{
     authority::{DriftKind, News},
-    call::{Identified, Observed},
+    call::{Identified, Observed, Task},
 };
 
 use super::{House, Rules};
@@ -37,6 +37,14 @@ impl House {
         }
         let drift = agent.known.drift();
         if *drift == *caller.drift { identified } else { identified.drifted(drift) }
+    }
+
+    /// Puts on record what a task has touched, before it has it at hand.
+    pub(super) fn labelled(&self, task: &Task) {
+        self.audit().event("labelled", &json!({"task": task.id.as_str(), "labels": task.labels.list()}));
+        if self.rules().config.state.is_some() {
+            self.audit().written();
+        }
     }
 
     /// Puts a difference on record, and counts it.

@@ -205,7 +205,6 @@ impl House {
             grants: &decision.grants,
             limits: taken(permitted),
             tokens: asked_tokens(taken(permitted), understood.intents()),
-            labels: &decision.labels,
             own_login: permitted.permit().passes_own_login(),
         };
         match self.audit().decision(&record, self.audit().durability_of(understood.intents())).await {
@@ -239,8 +238,8 @@ impl House {
         let sent = rules.forward.send(armed, ask_readable, || reservation.sent()).await;
         match sent.reply {
             Ok(reply) => {
-                if !decision.labels.is_empty() {
-                    task.labels.add(&decision.labels);
+                if !decision.labels.is_empty() && task.labels.add(&decision.labels) {
+                    self.labelled(&task);
                 }
                 if let Some(intent) = leads {
                     task.redirects.note(&intent, reply.response.status(), reply.response.headers(), Instant::now());

@@ -270,7 +270,6 @@ impl House {
             grants: decision.filter(|_| verdict == Verdict::Ask).map_or(&[], |(d, _)| &d.grants),
             limits: &[],
             tokens: None,
-            labels: &[],
             own_login: false,
         };
         if let Err(error) = self.audit().decision(&record, Durability::Buffered).await {

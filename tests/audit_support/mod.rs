@@ -133,7 +133,6 @@ impl Sample {
             grants: &[],
             limits: &[],
             tokens: None,
-            labels: &[],
             own_login: false,
         }
     }
