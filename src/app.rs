@@ -3,6 +3,7 @@
 mod blind;
 mod events;
 mod expiry;
+mod guardrails;
 mod reload;
 mod state;
 
@@ -90,6 +91,7 @@ fn load_rest(config: &Config) -> Result<Rest, Problems> {
         problems.extend(found.0);
     }
     problems.extend(blind::check(config, &catalog));
+    problems.extend(guardrails::check(&config.policies, &catalog));
     let decider = match Decider::load(sources(config, &registry, &catalog)) {
         Ok((decider, more)) => {
             warnings.extend(more);
@@ -122,6 +124,7 @@ pub fn policy_sources(path: &std::path::Path) -> Result<decide::Sources, Problem
 fn sources(config: &Config, registry: &RegistrySpec, catalog: &Catalog) -> decide::Sources {
     decide::Sources {
         builtin: config.policies.builtin,
+        guardrails: guardrails::sources(&config.policies, catalog),
         paths: config.policies.paths.clone(),
         registry: decide::registry_data(registry),
         parameters: catalog.parameter_names().into_iter().collect(),

@@ -16,10 +16,12 @@ mod id;
 mod intent;
 mod labels;
 mod lease;
+mod leash;
 mod observed;
 mod path;
 mod redirects;
 mod state;
+mod succeeded;
 mod task;
 
 pub use account::{Account, Outcome, Recorder};
@@ -33,10 +35,12 @@ pub use id::{DecisionId, TaskId, TraceId};
 pub use intent::{Effect, ErrorForm, Intent, Label, Operation, Param, Params, Provider, UNKNOWN_HOST};
 pub use labels::{Labels, Touched};
 pub use lease::{Inject, Lease, is_credential_field};
+pub use leash::{Leash, Release};
 pub use observed::{Observed, Offered, Sum};
 pub use path::{Path, PathError};
 pub use redirects::Redirects;
 pub use state::{Accepted, Armed, Identified, Permitted, Understood};
+pub use succeeded::Succeeded;
 pub use task::{AgentRef, Ends, Link, LinkKind, Mode, Principal, Task};
 
 pub use crate::{decide::Permit, identify::Seen};

@@ -9,6 +9,7 @@ mod attested;
 mod credentials;
 mod cross;
 mod files;
+mod guardrails;
 mod inline;
 mod limits;
 mod load;
@@ -25,8 +26,8 @@ mod watch;
 pub use against::OperationFacts;
 pub use attested::{Attested, Finding, Review, Sums};
 pub use types::{
-    AgentSpec, Ambient, Audit, Ca, CatalogSource, Cidr, Config, ControlTcp, CredentialKind, CredentialSpec, Durability, GrantSpec,
-    HostPattern, InjectSpec, LimitSpec, Limits, Listen, ModeSpec, OnDrift, Place, Policies, RegistrySpec, Roots, SecretSource, Sink,
-    StateSpec, Status, TaskSpec, Timeouts, Tls, Upstream, UpstreamProxy, WideLimitSpec, WorkflowSpec,
+    AgentSpec, Ambient, Audit, Ca, CatalogSource, Cidr, Config, ControlTcp, CredentialKind, CredentialSpec, Durability, Exfiltration,
+    GrantSpec, HostPattern, InjectSpec, LimitSpec, Limits, Listen, ModeSpec, OnDrift, OwnProvider, Place, Policies, RegistrySpec, Roots,
+    SecretSource, Sink, StateSpec, Status, TaskSpec, Timeouts, Tls, Upstream, UpstreamProxy, WideLimitSpec, WorkflowSpec,
 };
 pub use watch::{Watcher, watch};

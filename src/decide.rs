@@ -45,6 +45,8 @@ const ENTRY: [&str; 3] = ["remit", "authz", "decision"];
 pub struct Sources {
     /// The policy that ships.
     pub builtin: bool,
+    /// Guardrails that ship, where they are switched on.
+    pub guardrails: Vec<Guardrail>,
     /// Files or folders of `.rego` (without `_test.rego`) and data.
     pub paths: Vec<PathBuf>,
     /// What stands at `data.remit`: [`registry_data`].
@@ -55,6 +57,14 @@ pub struct Sources {
     pub timeout: Duration,
     /// Memory for decisions that are kept.
     pub cache_bytes: u64,
+}
+
+/// A guardrail's policy, that stands in no file of the user's.
+#[derive(Debug, Clone)]
+pub struct Guardrail {
+    /// What problems and the footprint name.
+    pub file: String,
+    pub text: String,
 }
 
 /// The loaded policies. Shared by all threads.
@@ -80,6 +90,7 @@ impl Decider {
             return Err(Problems(files.problems));
         }
         let mut policies = if sources.builtin { load::shipped() } else { Vec::new() };
+        policies.extend(sources.guardrails.iter().map(|g| engine::Source { file: g.file.clone(), text: g.text.clone(), builtin: true }));
         policies.append(&mut files.policies);
         let loaded = engine::on_load_stack(move || build(policies, files.data, sources))?;
         loaded.map_err(Problems)

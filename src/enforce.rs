@@ -8,6 +8,7 @@ mod accept;
 mod answer;
 mod drift;
 mod house;
+mod open;
 mod read;
 mod step;
 mod tunnel;
@@ -20,6 +21,7 @@ use hyper::body::Incoming;
 
 pub use answer::Answer;
 pub use house::{House, Parts, Rules};
+pub use open::Again;
 
 use crate::{
     call::{Account, Arriving},
@@ -61,7 +63,7 @@ impl House {
         let (permitted, reservation) = self.reserve(rules, permitted, now).await?;
         let armed = self.arm(rules, permitted, choice, now).await?;
         let armed = self.record(rules, armed, now).await?;
-        let armed = self.recheck(armed)?;
+        let armed = self.recheck(rules, armed)?;
         self.send(rules, armed, reservation).await
     }
 }

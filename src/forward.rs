@@ -18,6 +18,7 @@ use std::sync::{Arc, Once};
 pub use body::{Cut, Progress, Upstream};
 pub use guard::AddressGuard;
 pub use send::{Reply, Sent};
+pub use splice::Until;
 
 use crate::{
     config::{self, Timeouts},

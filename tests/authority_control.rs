@@ -47,6 +47,7 @@ fn registry() -> Registry {
         effects: vec![Effect::Read],
         constraints: vec![("repo".into(), vec!["web".into(), "docs".into()])],
         limit: None,
+        labels: vec![],
         approval: None,
         credential: None,
         place: place(),

@@ -34,6 +34,7 @@ fn folder(name: &str, files: &[(&str, &str)]) -> PathBuf {
 fn load(dir: &Path) {
     let catalog = Catalog::load(&[CatalogSource::Builtin]).unwrap();
     let sources = Sources {
+        guardrails: Vec::new(),
         builtin: true,
         paths: vec![dir.to_path_buf()],
         registry: registry_data(&RegistrySpec::default()),

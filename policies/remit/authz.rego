@@ -16,7 +16,7 @@ else := {
 	"decision": "ask",
 	"code": "approval_required",
 	"reasons": array.concat(texts(guard_ask), [why | count(approvals) > 0; why := "the grant needs an approval"]),
-	"labels": [label | some label in guard_label],
+	"labels": [label | some label in labels],
 	"limits": [limit | some limit in limits],
 	"credential": credential,
 	"approval": array.concat(approvals, [{}])[0],
@@ -29,7 +29,7 @@ else := {
 else := {
 	"decision": "allow",
 	"reasons": [],
-	"labels": [label | some label in guard_label],
+	"labels": [label | some label in labels],
 	"limits": [limit | some limit in limits],
 	"credential": credential,
 	"approval": {},
@@ -142,6 +142,14 @@ approvals := array.concat(
 	[approval | some hold in held; approval := hold.grant.approval],
 	[approval | some hold in held; some narrow in hold.narrow; approval := narrow.grant.approval],
 )
+
+# What an allowed call touches, as guardrails and grants say.
+labels contains label if some label in guard_label
+
+labels contains label if {
+	some hold in held
+	some label in hold.grant.labels
+}
 
 # A call fits in every limit of every link, and in those of the guardrails. What a link owns counts
 # in its own task, or over its own agent's tasks; a guardrail's counts for everyone in the chain.

@@ -12,7 +12,7 @@ use crate::{
 
 use super::{
     End, Registry, Tasks,
-    start::{Beginning, Plan, authorised},
+    start::{Beginning, Past, Plan, authorised},
     tasks::Live,
 };
 
@@ -81,10 +81,10 @@ impl Tasks {
         let inherits = before.filter(|b| b.live.task.agent.id == agent.spec.id);
         let principal = Principal { id: agent.spec.owner.clone(), verified: false, claims: json!({}) };
         // One set of labels: what the streams of the one before still touch labels this one too.
-        let labels = inherits.map(|b| b.live.task.labels.clone()).unwrap_or_default();
+        let past = inherits.map(|b| Past::of(&b.live.task)).unwrap_or_default();
         let lifetime = workflow.max_lifetime;
         let (grants, before_it) = (Vec::new(), Vec::new());
-        let plan = Plan { agent, workflow, principal, grants, before: before_it, parent: None, trace: None, lifetime, labels };
+        let plan = Plan { agent, workflow, principal, grants, before: before_it, parent: None, trace: None, lifetime, past };
         let task = self.make(registry, plan, now);
         self.events.started(&task, inherits.map(|b| &*b.live.task))?;
         let spent = inherits.map(|b| b.live.spent.clone()).unwrap_or_default();

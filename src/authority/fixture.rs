@@ -125,6 +125,7 @@ pub(crate) fn grant(line: usize, intents: &[&str], effects: &[Effect], constrain
         effects: effects.to_vec(),
         constraints: constraints.iter().map(|(k, v)| ((*k).into(), v.as_array().unwrap().clone())).collect(),
         limit: None,
+        labels: vec![],
         approval: None,
         credential: None,
         place: place(line),

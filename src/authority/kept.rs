@@ -10,7 +10,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::{
-    call::{Label, Labels, Link, Mode, Principal, Task},
+    call::{Label, Link, Mode, Principal, Task},
     clock::Moment,
 };
 
@@ -25,8 +25,8 @@ use super::{
 #[serde(deny_unknown_fields)]
 pub struct Kept {
     pub(super) tasks: Vec<KeptTask>,
-    /// Sets of labels and of counts, which tasks may share.
-    pub(super) labels: Vec<KeptLabels>,
+    /// What was touched and done, and counts: tasks may share them.
+    pub(super) pasts: Vec<KeptPast>,
     pub(super) counts: Vec<Vec<KeptCount>>,
     pub(super) agents: BTreeMap<Arc<str>, KeptAgent>,
     /// The ambient task that is current.
@@ -52,17 +52,20 @@ pub(super) struct KeptTask {
     pub(super) started: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     pub(super) expires: OffsetDateTime,
-    /// Places in [`Kept::labels`] and [`Kept::counts`].
-    pub(super) labels: usize,
+    /// Places in [`Kept::pasts`] and [`Kept::counts`].
+    pub(super) past: usize,
     pub(super) spent: usize,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct KeptLabels {
-    pub(super) all: Vec<Label>,
+pub(super) struct KeptPast {
+    pub(super) labels: Vec<Label>,
     /// Those that were touched, and not brought along.
     pub(super) own: Vec<Label>,
+    /// Operations that succeeded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) succeeded: Vec<Arc<str>>,
 }
 
 /// What an agent's tasks have in common, and what is known of it beside its registration.
@@ -96,17 +99,17 @@ impl Tasks {
         let mut out = Kept::default();
         let mut live = self.by_id.select(|live| live.end.get().is_none() && live.upwards().all(|l| lasts(&l.task, l.digest.is_some())));
         live.sort_unstable_by_key(|live| live.task.number);
-        let (mut labels, mut counts) = (HashMap::new(), HashMap::new());
+        let (mut pasts, mut counts) = (HashMap::new(), HashMap::new());
         for live in &live {
-            let labels = *labels.entry(Arc::as_ptr(&live.task.labels)).or_insert_with(|| {
-                out.labels.push(KeptLabels::of(&live.task.labels));
-                out.labels.len() - 1
+            let past = *pasts.entry(Arc::as_ptr(&live.task.labels)).or_insert_with(|| {
+                out.pasts.push(KeptPast::of(&live.task));
+                out.pasts.len() - 1
             });
             let spent = *counts.entry(Arc::as_ptr(&live.spent)).or_insert_with(|| {
                 out.counts.push(live.spent.kept(now));
                 out.counts.len() - 1
             });
-            out.tasks.push(KeptTask::of(live, labels, spent));
+            out.tasks.push(KeptTask::of(live, past, spent));
         }
         out.ambient = self.ambient.current_id().filter(|id| out.tasks.iter().any(|t| t.id == *id));
         for (id, standing) in self.standings.lock().iter() {
@@ -142,7 +145,7 @@ impl KeptTask {
         Self::of(live, 0, 0)
     }
 
-    fn of(live: &Live, labels: usize, spent: usize) -> Self {
+    fn of(live: &Live, past: usize, spent: usize) -> Self {
         let task = &live.task;
         Self {
             id: task.id.as_str().into(),
@@ -156,15 +159,15 @@ impl KeptTask {
             mode: task.mode,
             started: task.started,
             expires: task.expires(),
-            labels,
+            past,
             spent,
         }
     }
 }
 
-impl KeptLabels {
-    fn of(labels: &Labels) -> Self {
-        Self { all: labels.list(), own: labels.touched() }
+impl KeptPast {
+    fn of(task: &Task) -> Self {
+        Self { labels: task.labels.list(), own: task.labels.touched(), succeeded: task.succeeded.list() }
     }
 }
 

@@ -7,7 +7,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call::{AgentRef, Ends, Label, Labels, LimitRule, Mode, Task, TaskId, Unit, Window},
+    call::{AgentRef, Ends, Label, LimitRule, Mode, Task, TaskId, Unit, Window},
     clock::Moment,
     config::Status,
 };
@@ -17,7 +17,7 @@ use super::{
     handle::Digest,
     kept::{Kept, KeptTask, Since, instant, lasts},
     limits::{self, Counters},
-    start::Beginning,
+    start::{Beginning, Past},
     tasks::Live,
 };
 
@@ -40,7 +40,7 @@ impl Tasks {
     pub fn restore(&self, registry: &Registry, kept: Kept, since: &[Since], last: OffsetDateTime) -> Result<Restored, String> {
         let now = self.clock.now();
         let now = Moment { utc: now.utc.max(last), ..now };
-        let mut restoring = Restoring { tasks: self, registry, now, labels: Vec::new(), counts: Vec::new(), after: HashMap::new() };
+        let mut restoring = Restoring { tasks: self, registry, now, pasts: Vec::new(), counts: Vec::new(), after: HashMap::new() };
         restoring.kept(kept)?;
         let handles: HashMap<&str, Digest> = since.iter().filter_map(|s| handle(&s.body)).collect();
         for one in since {
@@ -73,7 +73,7 @@ struct Restoring<'a> {
     tasks: &'a Tasks,
     registry: &'a Registry,
     now: Moment,
-    labels: Vec<Arc<Labels>>,
+    pasts: Vec<Past>,
     counts: Vec<Arc<Counters>>,
     /// Ambient tasks by those that they succeed.
     after: HashMap<String, String>,
@@ -81,11 +81,14 @@ struct Restoring<'a> {
 
 impl Restoring<'_> {
     fn kept(&mut self, kept: Kept) -> Result<(), String> {
-        for labels in &kept.labels {
-            let own = Labels::default();
-            own.bring(&labels.all);
-            own.add(&labels.own);
-            self.labels.push(Arc::new(own));
+        for past in &kept.pasts {
+            let one = Past::default();
+            one.labels.bring(&past.labels);
+            one.labels.add(&past.own);
+            for id in &past.succeeded {
+                one.succeeded.add(id);
+            }
+            self.pasts.push(one);
         }
         let (now, tasks) = (self.now, self.tasks);
         self.counts = kept.counts.into_iter().map(|counts| Arc::new(Counters::restored(counts, now))).collect();
@@ -98,8 +101,8 @@ impl Restoring<'_> {
             }
         }
         for task in kept.tasks {
-            let (labels, spent) = (self.labels.get(task.labels).cloned(), self.counts.get(task.spent).cloned());
-            let (Some(labels), Some(spent)) = (labels, spent) else { return Err(format!("task {} refers to what is not there", task.id)) };
+            let (past, spent) = (self.pasts.get(task.past).cloned(), self.counts.get(task.spent).cloned());
+            let (Some(past), Some(spent)) = (past, spent) else { return Err(format!("task {} refers to what is not there", task.id)) };
             let parent = match &task.parent {
                 Some(id) => Some(self.live(id).ok_or_else(|| format!("task {} is part of {id}, which is not there", task.id))?),
                 None => None,
@@ -108,7 +111,7 @@ impl Restoring<'_> {
                 Some(hex) => Some(Digest::of_hex(hex).ok_or_else(|| format!("the handle of task {} is not one", task.id))?),
                 None => None,
             };
-            self.begin(task, digest, labels, spent, parent);
+            self.begin(task, digest, past, spent, parent);
         }
         if let Some(live) = kept.ambient.and_then(|id| self.live(&id)) {
             tasks.ambient.goes_on(live);
@@ -120,14 +123,7 @@ impl Restoring<'_> {
         self.tasks.by_id.find(&TaskId::from_text(id))
     }
 
-    fn begin(
-        &self,
-        kept: KeptTask,
-        digest: Option<Digest>,
-        labels: Arc<Labels>,
-        spent: Arc<Counters>,
-        parent: Option<Arc<Live>>,
-    ) -> Arc<Live> {
+    fn begin(&self, kept: KeptTask, digest: Option<Digest>, past: Past, spent: Arc<Counters>, parent: Option<Arc<Live>>) -> Arc<Live> {
         let ambient = digest.is_none();
         let agent = match self.registry.agent(&kept.agent) {
             Some(agent) => agent.shared.clone(),
@@ -153,7 +149,8 @@ impl Restoring<'_> {
             started: kept.started,
             over_since: Default::default(),
             ends,
-            labels,
+            labels: past.labels,
+            succeeded: past.succeeded,
             redirects: Default::default(),
         });
         let end = task.deadline();
@@ -179,10 +176,18 @@ impl Restoring<'_> {
             (Some("event"), Some("succession")) => self.succeeded(data),
             _ if before => {}
             (Some("decision"), _) => self.decided(body),
-            (Some("event"), Some("labelled")) => {
+            (Some("event"), Some("labels")) => {
                 let labels: Vec<Label> = serde_json::from_value(data["labels"].clone()).unwrap_or_default();
                 if let Some(live) = self.live(&name(&data["task"])) {
                     live.task.labels.add(&labels);
+                }
+            }
+            (Some("event"), Some("succeeded")) => {
+                if let Some(live) = self.live(&name(&data["task"])) {
+                    let ids = data["operations"].as_array().into_iter().flatten().filter_map(Value::as_str);
+                    for id in ids {
+                        live.task.succeeded.add(&id.into());
+                    }
                 }
             }
             (Some("event"), Some("agent" | "attested")) => self.agent(body),
@@ -211,10 +216,10 @@ impl Restoring<'_> {
             return;
         }
         let parent = parent.flatten();
-        let labels = parent.as_ref().map(|p| p.task.labels.clone()).unwrap_or_default();
+        let past = parent.as_ref().map(|p| Past::of(&p.task)).unwrap_or_default();
         let sticky = Duration::from_secs(self.tasks.bounds.sticky.load(std::sync::atomic::Ordering::Relaxed));
         let agent: Arc<str> = text("agent");
-        labels.bring(&self.tasks.standing(&agent).touched.sticking(sticky, self.now.instant));
+        past.labels.bring(&self.tasks.standing(&agent).touched.sticking(sticky, self.now.instant));
         let kept = KeptTask {
             id: id.into(),
             handle: None,
@@ -227,10 +232,10 @@ impl Restoring<'_> {
             mode: if body["mode"] == "observe" { Mode::Observe } else { Mode::Enforce },
             started,
             expires,
-            labels: 0,
+            past: 0,
             spent: 0,
         };
-        let live = self.begin(kept, digest, labels, Arc::default(), parent);
+        let live = self.begin(kept, digest, past, Arc::default(), parent);
         debug_assert!(lasts(&live.task, digest.is_some()));
         if digest.is_none() && live.task.parent.is_none() {
             self.tasks.ambient.goes_on(live);
@@ -246,7 +251,7 @@ impl Restoring<'_> {
         }
         self.tasks.forget(&live);
         let task = KeptTask::again(&live);
-        let next = self.begin(task, None, before.task.labels.clone(), before.spent.clone(), None);
+        let next = self.begin(task, None, Past::of(&before.task), before.spent.clone(), None);
         self.tasks.ambient.goes_on(next);
     }
 

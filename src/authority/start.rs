@@ -8,7 +8,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::{
-    call::{Ends, Labels, Link, LinkKind, Principal, Task, TaskId, TraceId},
+    call::{Ends, Labels, Link, LinkKind, Principal, Succeeded, Task, TaskId, TraceId},
     clock::{self, Moment},
     config::WorkflowSpec,
     refusal::{Reason, Refusal},
@@ -70,8 +70,21 @@ pub(super) struct Plan<'a> {
     pub(super) parent: Option<Arc<Task>>,
     pub(super) trace: Option<TraceId>,
     pub(super) lifetime: Duration,
-    /// Those of the tasks that it goes on from, or is part of.
+    /// What the task that it goes on from, or is part of, has touched and done.
+    pub(super) past: Past,
+}
+
+/// What tasks share that go on from one another, or are part of one another.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Past {
     pub(super) labels: Arc<Labels>,
+    pub(super) succeeded: Arc<Succeeded>,
+}
+
+impl Past {
+    pub(super) fn of(task: &Task) -> Self {
+        Self { labels: task.labels.clone(), succeeded: task.succeeded.clone() }
+    }
 }
 
 /// What else a task begins with.
@@ -119,7 +132,7 @@ impl Tasks {
             lifetime = lifetime.min(left);
         }
         let grants = narrow(workflow, &grants)?;
-        let plan = Plan { agent, workflow, principal, grants, before, parent: None, trace, lifetime, labels: Arc::default() };
+        let plan = Plan { agent, workflow, principal, grants, before, parent: None, trace, lifetime, past: Past::default() };
         let task = self.make(registry, plan, now);
         self.events.started(&task, None)?;
         if let Some(digest) = digest {
@@ -131,7 +144,7 @@ impl Tasks {
 
     /// The task itself, not yet begun.
     pub(super) fn make(&self, registry: &Registry, plan: Plan<'_>, now: Moment) -> Arc<Task> {
-        let Plan { agent, workflow, principal, grants, before, parent, trace, lifetime, labels } = plan;
+        let Plan { agent, workflow, principal, grants, before, parent, trace, lifetime, past } = plan;
         let mode = registry.mode(&agent.spec.id, &workflow.id, now.utc);
         let capped =
             [agent.spec.expires, mode.until].into_iter().flatten().map(|end| Duration::try_from(end - now.utc).unwrap_or_default());
@@ -141,7 +154,12 @@ impl Tasks {
         }
         let standing = self.standing(&agent.spec.id);
         let sticky = Duration::from_secs(self.bounds.sticky.load(Ordering::Relaxed));
-        labels.bring(&standing.touched.sticking(sticky, now.instant));
+        let Past { labels, succeeded } = past;
+        if labels.bring(&standing.touched.sticking(sticky, now.instant))
+            && let Some(labelled) = self.labelled.get()
+        {
+            labelled(&labels);
+        }
         let (id, workflow_id) = (agent.spec.id.clone(), workflow.id.clone());
         chain.push(Link { kind: LinkKind::Agent, id, workflow: Some(workflow_id), grants: Some(grants) });
         Arc::new(Task {
@@ -160,6 +178,7 @@ impl Tasks {
             started: now.utc,
             ends: Ends::after(now, capped.fold(lifetime, Duration::min)),
             labels,
+            succeeded,
             redirects: Default::default(),
         })
     }

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call::{LimitRule, Task, TaskId, Touched, TraceId},
+    call::{Labels, LimitRule, Task, TaskId, Touched, TraceId},
     clock::Clock,
     config::TaskSpec,
     refusal::{Reason, Refusal},
@@ -51,7 +51,11 @@ pub struct Tasks {
     pub(super) ends_changed: Notify,
     pub(super) past: Mutex<VecDeque<Arc<Live>>>,
     pub(super) revoker: OnceLock<Arc<dyn RevokeLeases>>,
+    pub(super) labelled: OnceLock<Labelled>,
 }
+
+/// Is told of labels that an agent brought along into tasks that run.
+pub type Labelled = Box<dyn Fn(&Arc<Labels>) + Send + Sync>;
 
 /// Revokes what was issued for a task.
 pub trait RevokeLeases: Send + Sync {
@@ -134,6 +138,7 @@ impl Tasks {
             ends_changed: Notify::new(),
             past: Mutex::default(),
             revoker: OnceLock::new(),
+            labelled: OnceLock::new(),
         }
     }
 
@@ -147,6 +152,11 @@ impl Tasks {
     pub fn bound_by(&self, spec: &TaskSpec) {
         self.bounds.depth.store(spec.depth, Ordering::Relaxed);
         self.bounds.sticky.store(spec.sticky.as_secs(), Ordering::Relaxed);
+    }
+
+    /// Tells `labelled` when an agent that is handed part of a task labels it. The first stays.
+    pub fn on_labels(&self, labelled: Labelled) {
+        let _ = self.labelled.set(labelled);
     }
 
     /// Has what is issued for tasks revoked by `revoker` as they end. The first stays.

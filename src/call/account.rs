@@ -24,6 +24,8 @@ pub struct Outcome {
     pub scrubbed: u32,
     /// The answer reached its end.
     pub complete: bool,
+    /// When its task ended, where that cut it.
+    pub cut_since: Option<Instant>,
 }
 
 /// Takes outcomes; never blocks and never fails (its place was reserved with the decision).
@@ -51,6 +53,7 @@ impl Account {
             body_sha256: None,
             scrubbed: 0,
             complete: false,
+            cut_since: None,
         };
         Self { outcome, recorder: Some(recorder) }
     }

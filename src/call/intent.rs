@@ -47,6 +47,12 @@ pub enum Label {
 }
 
 impl Label {
+    /// Whether it says what a task has touched; the others say what an operation does.
+    #[must_use]
+    pub fn is_touched(self) -> bool {
+        matches!(self, Self::PrivateData | Self::UntrustedContent)
+    }
+
     pub const ALL: [Self; 5] = [Self::PrivateData, Self::UntrustedContent, Self::MintsCredential, Self::SharesAccess, Self::SendsElsewhere];
 
     #[must_use]

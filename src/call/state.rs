@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Account, Body, Caller, Decision, DecisionId, Destination, Head, Intent, Lease, Permit, Provider};
+use super::{Account, Body, Caller, Decision, DecisionId, Destination, Head, Intent, Lease, Leash, Permit, Provider};
 
 /// A request read from the wire, with one reading, and an account that will be closed.
 ///
@@ -218,6 +218,14 @@ impl Armed {
     #[must_use]
     pub fn permitted(&self) -> &Permitted {
         &self.permitted
+    }
+
+    /// … as a call that stays open, and can be ended by itself.
+    #[must_use]
+    pub fn on_leash(self, leash: Arc<Leash>) -> Self {
+        let Permitted { understood, decision, cached, permit } = self.permitted;
+        let permitted = Permitted { understood, decision, cached, permit: permit.on_leash(leash) };
+        Self { permitted, ..self }
     }
 
     #[must_use]

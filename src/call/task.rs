@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use super::{Labels, Redirects, TaskId, TraceId};
+use super::{Labels, Redirects, Succeeded, TaskId, TraceId};
 use crate::clock::Moment;
 
 /// Whether policy refusals are enforced, or only recorded.
@@ -99,6 +99,8 @@ pub struct Task {
     pub over_since: OnceLock<Instant>,
     /// One set for a task and all below it, and for an ambient task and its successors.
     pub labels: Arc<Labels>,
+    /// As the labels, one for all of these. Kept while a policy asks.
+    pub succeeded: Arc<Succeeded>,
     /// Where its allowed answers sent it.
     pub redirects: Redirects,
 }

@@ -84,6 +84,7 @@ pub fn run(args: &Args, from_config: FromConfig) -> ExitCode {
 fn from_paths(paths: &[PathBuf]) -> Sources {
     Sources {
         builtin: true,
+        guardrails: Vec::new(),
         paths: paths.to_vec(),
         registry: json!({"agents": {}, "workflows": {}}),
         parameters: Default::default(),

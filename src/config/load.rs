@@ -65,7 +65,7 @@ impl Config {
             tls: Tls { ca: Ca::Ephemeral, publish: None, upstream_roots: vec![Roots::System], tunnel: Vec::new() },
             registry: RegistrySpec::default(),
             catalog: vec![CatalogSource::Builtin],
-            policies: Policies { builtin: true, paths: Vec::new() },
+            policies: Policies { builtin: true, paths: Vec::new(), exfiltration: None },
             credentials: Vec::new(),
             ambient: None,
             tasks: TaskSpec::default(),

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::json;
 
 use crate::{
-    call::{Effect, Mode},
+    call::{Effect, Label, Mode},
     config::{
         AgentSpec, GrantSpec, ModeSpec, OnDrift, Status, WideLimitSpec, WorkflowSpec, attested, limits,
         node::Kind,
@@ -244,7 +244,7 @@ fn grants(value: &Value<'_>, credentials: &mut Vec<Ref>) -> Option<Vec<GrantSpec
 }
 
 fn grant(value: &Value<'_>, credentials: &mut Vec<Ref>) -> Option<GrantSpec> {
-    let fields = value.fields(&["intents", "effects", "where", "limit", "approval", "credential"])?;
+    let fields = value.fields(&["intents", "effects", "where", "limit", "labels", "approval", "credential"])?;
     if !fields.has("intents") && !fields.has("effects") {
         value.wrong("the grant names neither `intents` nor `effects`", "name the intents it covers, such as [github.issues.*]");
     }
@@ -252,15 +252,18 @@ fn grant(value: &Value<'_>, credentials: &mut Vec<Ref>) -> Option<GrantSpec> {
     let effects = fields.optional("effects").map(effects);
     let constraints = fields.optional("where").map(constraints);
     let limit = fields.optional("limit").map(limits::limit);
+    let labels = fields.optional("labels").map(labels);
     let approval = fields.optional("approval").map(approval);
     let credential = fields.optional("credential").map(|v| reference(v, credentials));
     // a key without a value is a problem already noted; the grant must not become wider by it
-    let whole = ["intents", "effects", "where", "limit", "approval"].iter().all(|k| !fields.has(k) || fields.optional(k).is_some());
+    let whole =
+        ["intents", "effects", "where", "limit", "labels", "approval"].iter().all(|k| !fields.has(k) || fields.optional(k).is_some());
     let spec = GrantSpec {
         intents: settled(intents)?.unwrap_or_default(),
         effects: settled(effects)?.unwrap_or_default(),
         constraints: settled(constraints)?.unwrap_or_default(),
         limit: settled(limit)?,
+        labels: settled(labels)?.unwrap_or_default(),
         approval: settled(approval)?,
         credential: settled(credential)?,
         place: value.spot().place(),
@@ -291,6 +294,14 @@ pub(super) fn effects(value: &Value<'_>) -> Option<Vec<Effect>> {
     let words = Effect::ALL.map(|e| (e.as_str(), e));
     let list = non_empty(value, "names no effect", "name at least one, or remove the key")?;
     let read: Vec<Option<Effect>> = list.iter().map(|v| v.one_of(&words)).collect();
+    read.into_iter().collect()
+}
+
+/// What a call touches.
+fn labels(value: &Value<'_>) -> Option<Vec<Label>> {
+    let words: Vec<(&str, Label)> = Label::ALL.into_iter().filter(|l| l.is_touched()).map(|l| (l.as_str(), l)).collect();
+    let list = non_empty(value, "names no label", "name at least one, or remove the key")?;
+    let read: Vec<Option<Label>> = list.iter().map(|v| v.one_of(&words)).collect();
     read.into_iter().collect()
 }
 

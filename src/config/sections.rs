@@ -11,7 +11,7 @@ use crate::{
     call::{Effect, Host},
     config::{
         Audit, Ca, CatalogSource, ControlTcp, Durability, HostPattern, Limits, Listen, Policies, Roots, SecretSource, Sink, StateSpec,
-        Timeouts, Tls, Upstream, UpstreamProxy, credentials, files, inline,
+        Timeouts, Tls, Upstream, UpstreamProxy, credentials, files, guardrails, inline,
         node::Kind,
         read::{Fields, Value, shown, suggestion},
         units,
@@ -137,8 +137,8 @@ pub(super) fn catalog(value: Option<&Value<'_>>, files: &mut Vec<PathBuf>) -> Ve
 }
 
 pub(super) fn policies(value: Option<&Value<'_>>, files: &mut Vec<PathBuf>) -> Policies {
-    let mut policies = Policies { builtin: true, paths: Vec::new() };
-    let Some(fields) = value.and_then(|v| v.fields(&["builtin", "paths"])) else { return policies };
+    let mut policies = Policies { builtin: true, paths: Vec::new(), exfiltration: None };
+    let Some(fields) = value.and_then(|v| v.fields(&["builtin", "paths", "guardrails"])) else { return policies };
     policies.builtin = or(&fields, "builtin", true, Value::boolean);
     for item in fields.optional("paths").and_then(Value::list).unwrap_or_default() {
         let Some(path) = item.path() else { continue };
@@ -148,6 +148,10 @@ pub(super) fn policies(value: Option<&Value<'_>>, files: &mut Vec<PathBuf>) -> P
         } else {
             item.wrong(format!("no file or folder {}", path.display()), "paths are relative to the file they stand in");
         }
+    }
+    policies.exfiltration = or(&fields, "guardrails", None, guardrails::exfiltration);
+    if policies.exfiltration.is_some() && !policies.builtin {
+        fields.whole.wrong("`guardrails` join the policy that ships, which `builtin: false` leaves out", "leave `builtin: true`");
     }
     if !policies.builtin && !fields.has("paths") {
         fields.whole.wrong("no policy decides", "leave `builtin: true`, or name `paths`");

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 
 use super::{Attested, Review};
 use crate::{
-    call::{Effect, Host, Mode, Unit, Window},
+    call::{Effect, Host, Label, Mode, Unit, Window},
     secret::Secret,
 };
 
@@ -174,6 +174,8 @@ pub struct GrantSpec {
     /// Parameter → the values it may have; a text value ending in `*` is a prefix.
     pub constraints: Vec<(Box<str>, Vec<serde_json::Value>)>,
     pub limit: Option<LimitSpec>,
+    /// What a call that it allows touches: the task is labelled so.
+    pub labels: Vec<Label>,
     /// `{by: [...], within: seconds}` as written.
     pub approval: Option<serde_json::Value>,
     pub credential: Option<Arc<str>>,
@@ -215,6 +217,25 @@ pub struct Policies {
     pub builtin: bool,
     /// Files or folders of `.rego` and `.json`/`.yaml` data.
     pub paths: Vec<PathBuf>,
+    /// The guardrail against it that ships, where it is switched on.
+    pub exfiltration: Option<Exfiltration>,
+}
+
+/// What is one's own organisation's: outside it nothing is written by who touched private data and
+/// untrusted content.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exfiltration {
+    pub hosts: Vec<HostPattern>,
+    pub providers: Vec<OwnProvider>,
+}
+
+/// What of a provider is one's own: all of it, or where every parameter has one of its values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnProvider {
+    pub id: Box<str>,
+    /// A value that ends in `*` is a prefix.
+    pub params: Vec<(Box<str>, Vec<Box<str>>)>,
+    pub place: Place,
 }
 
 #[derive(Debug, Clone)]

@@ -15,6 +15,8 @@ pub(super) enum Leaf {
     Listener,
     Drift,
     TaskLabels,
+    /// The operations that succeeded in the task.
+    Succeeded,
     Id,
     Provider,
     Group,
@@ -34,7 +36,7 @@ pub(super) enum Leaf {
 }
 
 /// Every path of the contract. Each is always there, so reading an object reads these and no more. What stands below a path is free (`claims`, a parameter's value).
-pub(super) const PATHS: [(&[&str], Leaf); 28] = [
+pub(super) const PATHS: [(&[&str], Leaf); 29] = [
     (&["caller", "how"], Leaf::How),
     (&["caller", "listener"], Leaf::Listener),
     (&["agent", "id"], Leaf::Task),
@@ -44,6 +46,7 @@ pub(super) const PATHS: [(&[&str], Leaf); 28] = [
     (&["task", "workflow"], Leaf::Task),
     (&["task", "purpose"], Leaf::Task),
     (&["task", "labels"], Leaf::TaskLabels),
+    (&["task", "succeeded"], Leaf::Succeeded),
     (&["task", "principal", "id"], Leaf::Task),
     (&["task", "principal", "verified"], Leaf::Task),
     (&["task", "principal", "claims"], Leaf::Task),

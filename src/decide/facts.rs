@@ -1,8 +1,10 @@
 //! What is judged, apart from the intents: borrowed from a call, or made up by `explain`.
 
+use std::sync::Arc;
+
 use http_body::Body as _;
 
-use crate::call::{Body, How, Listener, Task, Understood};
+use crate::call::{Body, How, Label, Listener, Task, Understood};
 
 /// Who calls and how the request looks.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +30,20 @@ pub struct Request<'a> {
     pub upgrade: Option<&'a str>,
     /// None for a body of unknown length.
     pub body_bytes: Option<u64>,
+}
+
+/// What a task has touched and done, at one moment: a key and the input that it stands for say the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct State {
+    pub(super) labels: Vec<Label>,
+    /// Empty where no policy asks.
+    pub(super) succeeded: Vec<Arc<str>>,
+}
+
+impl State {
+    pub(super) fn of(task: &Task, succeeded: bool) -> Self {
+        Self { labels: task.labels.list(), succeeded: if succeeded { task.succeeded.list() } else { Vec::new() } }
+    }
 }
 
 impl<'a> Facts<'a> {

@@ -7,9 +7,12 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::call::{Intent, Label, Link, LinkKind, Operation, Param, Params, Task};
+use crate::call::{Intent, Link, LinkKind, Operation, Param, Params, Task};
 
-use super::{engine::Value, facts::Facts};
+use super::{
+    engine::Value,
+    facts::{Facts, State},
+};
 
 /// Tasks whose parts are kept. Past it all are dropped and built again as they are met.
 const MAX_TASKS: usize = 4096;
@@ -27,10 +30,11 @@ struct Parts {
 }
 
 /// The input for one intent of a call.
-pub(super) fn input(tasks: &Tasks, facts: &Facts<'_>, intent: &Intent, labels: &[Label]) -> Value {
+pub(super) fn input(tasks: &Tasks, facts: &Facts<'_>, intent: &Intent, state: &State) -> Value {
     let parts = tasks.parts(facts.task);
     let mut task = parts.task.clone();
-    task.insert(key("labels"), list(labels.iter().map(|l| text(l.as_str()))));
+    task.insert(key("labels"), list(state.labels.iter().map(|l| text(l.as_str()))));
+    task.insert(key("succeeded"), list(state.succeeded.iter().map(|id| Value::String(id.clone()))));
     let [id, spiffe] = parts.agent.clone();
     let agent = BTreeMap::from([id, spiffe, (key("drift"), list(facts.drift.iter().map(|d| text(d))))]);
     let caller = [("how", text(facts.how.as_str())), ("listener", text(facts.listener.as_str()))];

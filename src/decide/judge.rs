@@ -3,11 +3,15 @@
 use std::{cell::RefCell, sync::Arc, time::Instant};
 
 use crate::{
-    call::{Decision, Intent, Label, Mode, Param, Understood, Verdict},
+    call::{Decision, Intent, Mode, Param, Understood, Verdict},
     refusal::{Reason, Refusal},
 };
 
-use super::{Decider, Permit, answer, facts::Facts, input};
+use super::{
+    Decider, Permit, answer,
+    facts::{Facts, State},
+    input,
+};
 
 /// What came of judging a call.
 #[derive(Debug)]
@@ -43,16 +47,22 @@ impl Decider {
         Judged { decision, cached, pass }
     }
 
+    /// Whether some policy asks what succeeded in a task.
+    #[must_use]
+    pub fn asks_what_succeeded(&self) -> bool {
+        self.plan.asks_what_succeeded
+    }
+
     /// The decision on intents, without a call: for `explain`. The flag says that it was kept.
     pub fn judge_parts(&self, facts: &Facts<'_>, intents: &[Intent]) -> (Arc<Decision>, bool) {
-        let labels = facts.task.labels.list();
+        let state = State::of(facts.task, self.plan.asks_what_succeeded);
         if let [intent] = intents {
-            return self.one(facts, intent, &labels);
+            return self.one(facts, intent, &state);
         }
         let mut all_cached = true;
         let mut decisions = Vec::with_capacity(intents.len());
         for intent in intents {
-            let (decision, cached) = self.one(facts, intent, &labels);
+            let (decision, cached) = self.one(facts, intent, &state);
             all_cached &= cached;
             decisions.push(decision);
         }
@@ -61,13 +71,13 @@ impl Decider {
 
     /// A decision that is evaluated now, whatever is kept.
     pub fn judge_fresh(&self, facts: &Facts<'_>, intent: &Intent) -> Decision {
-        self.evaluate(facts, intent, &facts.task.labels.list()).0
+        self.evaluate(facts, intent, &State::of(facts.task, true)).0
     }
 
     /// The input document that policies see for an intent.
     #[must_use]
     pub fn document(&self, facts: &Facts<'_>, intent: &Intent) -> serde_json::Value {
-        input::to_json(&input::input(&self.tasks, facts, intent, &facts.task.labels.list()))
+        input::to_json(&input::input(&self.tasks, facts, intent, &State::of(facts.task, true)))
     }
 
     /// The decision document for an input document, evaluated now and not interpreted.
@@ -78,20 +88,20 @@ impl Decider {
         self.engine.evaluate(input::json(input)).map(|v| input::to_json(&v))
     }
 
-    fn one(&self, facts: &Facts<'_>, intent: &Intent, labels: &[Label]) -> (Arc<Decision>, bool) {
+    fn one(&self, facts: &Facts<'_>, intent: &Intent, state: &State) -> (Arc<Decision>, bool) {
         if !self.report.cacheable {
-            return (Arc::new(self.evaluate(facts, intent, labels).0), false);
+            return (Arc::new(self.evaluate(facts, intent, state).0), false);
         }
         KEY.with(|cell| {
             let mut own = Vec::new();
             let mut shared = cell.try_borrow_mut().ok();
             let key = shared.as_deref_mut().unwrap_or(&mut own);
-            let fits = self.plan.write(facts, intent, labels, key);
+            let fits = self.plan.write(facts, intent, state, key);
             let agent = &facts.task.agent.id;
             if fits && let Some(decision) = self.cache.find(agent, key) {
                 return (decision, true);
             }
-            let (decision, keep) = self.evaluate(facts, intent, labels);
+            let (decision, keep) = self.evaluate(facts, intent, state);
             let decision = Arc::new(decision);
             if fits && keep {
                 self.cache.keep(agent, key, &decision);
@@ -101,8 +111,8 @@ impl Decider {
     }
 
     /// The decision, and whether it may be kept. What could not be decided is a deny, never kept.
-    fn evaluate(&self, facts: &Facts<'_>, intent: &Intent, labels: &[Label]) -> (Decision, bool) {
-        let value = self.engine.evaluate(input::input(&self.tasks, facts, intent, labels));
+    fn evaluate(&self, facts: &Facts<'_>, intent: &Intent, state: &State) -> (Decision, bool) {
+        let value = self.engine.evaluate(input::input(&self.tasks, facts, intent, state));
         match value.and_then(|v| answer::decision(&v)) {
             Ok((mut decision, keep)) => {
                 if decision.code == Some(Reason::NotGranted) {

@@ -6,7 +6,7 @@ use crate::call::{Intent, Label, Param};
 
 use super::{
     contract::Leaf,
-    facts::Facts,
+    facts::{Facts, State},
     footprint::{Footprint, Params},
 };
 
@@ -18,6 +18,8 @@ const MAX_KEY: usize = 4096;
 pub(super) struct Plan {
     leaves: Vec<Leaf>,
     params: Option<Box<[Box<str>]>>,
+    /// Whether decisions depend on what succeeded in a task.
+    pub(super) asks_what_succeeded: bool,
 }
 
 impl Plan {
@@ -26,17 +28,18 @@ impl Plan {
             Params::All => None,
             Params::Named(names) => Some(names.iter().cloned().collect()),
         };
-        Self { leaves: footprint.leaves.iter().copied().collect(), params }
+        let asks_what_succeeded = footprint.leaves.contains(&Leaf::Succeeded);
+        Self { leaves: footprint.leaves.iter().copied().collect(), params, asks_what_succeeded }
     }
 
     /// Writes the key; false when the call's values do not fit in one.
     ///
     /// Every value says its own length or end, so two different lists of values never have the
     /// same bytes.
-    pub(super) fn write(&self, facts: &Facts<'_>, intent: &Intent, labels: &[Label], out: &mut Vec<u8>) -> bool {
+    pub(super) fn write(&self, facts: &Facts<'_>, intent: &Intent, state: &State, out: &mut Vec<u8>) -> bool {
         out.clear();
         for leaf in &self.leaves {
-            self.leaf(*leaf, facts, intent, labels, out);
+            self.leaf(*leaf, facts, intent, state, out);
         }
         for (name, value) in intent.params.iter() {
             let place = match &self.params {
@@ -58,7 +61,7 @@ impl Plan {
         out.len() <= MAX_KEY
     }
 
-    fn leaf(&self, leaf: Leaf, facts: &Facts<'_>, intent: &Intent, task_labels: &[Label], out: &mut Vec<u8>) {
+    fn leaf(&self, leaf: Leaf, facts: &Facts<'_>, intent: &Intent, state: &State, out: &mut Vec<u8>) {
         let (operation, request) = (&intent.operation, &facts.request);
         match leaf {
             Leaf::Task => out.extend(facts.task.number.to_le_bytes()),
@@ -69,7 +72,11 @@ impl Plan {
                 length(facts.drift.len(), out);
                 facts.drift.iter().for_each(|d| text(d, out));
             }
-            Leaf::TaskLabels => these(task_labels, out),
+            Leaf::TaskLabels => these(&state.labels, out),
+            Leaf::Succeeded => {
+                length(state.succeeded.len(), out);
+                state.succeeded.iter().for_each(|id| text(id, out));
+            }
             Leaf::Id => text(&operation.id, out),
             Leaf::Provider => text(&operation.provider.id, out),
             Leaf::Group => text(&operation.group, out),

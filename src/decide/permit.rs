@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    call::{Mode, Task},
+    call::{Leash, Mode, Task},
     refusal::Reason,
 };
 
@@ -15,24 +15,36 @@ pub struct Permit {
     labels_version: u64,
     mode: Mode,
     own_login: bool,
+    leash: Option<Arc<Leash>>,
 }
 
 impl Permit {
     /// For a call that policy allows.
     pub(super) fn granted(task: Arc<Task>, labels_version: u64) -> Self {
-        Self { task, labels_version, mode: Mode::Enforce, own_login: false }
+        Self { task, labels_version, mode: Mode::Enforce, own_login: false, leash: None }
     }
 
     /// For a call of a task in `mode: observe`, whatever policy said: nothing is injected, and
     /// the agent's own credentials pass. Marked on the record.
     pub(super) fn observed(task: Arc<Task>, labels_version: u64) -> Self {
-        Self { task, labels_version, mode: Mode::Observe, own_login: true }
+        Self { task, labels_version, mode: Mode::Observe, own_login: true, leash: None }
     }
 
     /// Lets the agent's own login through to the one provider whose credential is of kind `own`.
     #[must_use]
     pub fn with_own_login(self) -> Self {
         Self { own_login: true, ..self }
+    }
+
+    /// For a call whose request side stays open: it can be ended by itself.
+    #[must_use]
+    pub fn on_leash(self, leash: Arc<Leash>) -> Self {
+        Self { leash: Some(leash), ..self }
+    }
+
+    #[must_use]
+    pub fn leash(&self) -> Option<&Arc<Leash>> {
+        self.leash.as_ref()
     }
 
     #[must_use]

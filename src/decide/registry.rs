@@ -123,6 +123,9 @@ fn grant(workflow: &WorkflowSpec, place: usize, grant: &GrantSpec) -> Value {
     if let Some(limit) = &grant.limit {
         fields.insert("limit".to_owned(), self::limit(limit));
     }
+    if !grant.labels.is_empty() {
+        fields.insert("labels".to_owned(), json!(grant.labels));
+    }
     if let Some(approval) = &grant.approval {
         fields.insert("approval".to_owned(), approval.clone());
     }

@@ -13,7 +13,7 @@ use crate::{
     call::{Account, Task},
     clock::Moment,
     credential::{Scanner, ScrubError, Scrubbed, Scrubber, scrub_response},
-    forward::{Cut, Progress, Upstream},
+    forward::{Cut, Progress, Until, Upstream},
 };
 
 use super::{
@@ -28,6 +28,7 @@ pub struct Answer {
     kind: Kind,
     account: Option<Account>,
     progress: Option<Arc<Progress>>,
+    task: Option<Arc<Task>>,
     /// It broke off: it has ended, and is not whole.
     cut: bool,
 }
@@ -40,7 +41,7 @@ enum Kind {
 
 impl Answer {
     pub(super) fn refusal(body: Bytes, account: Account) -> Self {
-        Self { kind: Kind::Refusal(Some(body).filter(|b| !b.is_empty())), account: Some(account), progress: None, cut: false }
+        Self { kind: Kind::Refusal(Some(body).filter(|b| !b.is_empty())), account: Some(account), progress: None, task: None, cut: false }
     }
 
     fn settle(&mut self, complete: bool) {
@@ -59,7 +60,7 @@ impl Answer {
 impl House {
     /// Hands the answer on: scrubbed, counted, and spliced where the protocols switch.
     pub(super) fn deliver(&self, delivered: Delivered, switch: Option<OnUpgrade>, asked: &Asked, began: Moment) -> Response<Answer> {
-        let Delivered { mut account, lease, reply, brief, task, sent, answered } = delivered;
+        let Delivered { mut account, lease, reply, brief, until, sent, answered } = delivered;
         self.metrics().upstream(brief.provider(), answered.duration_since(sent));
         self.metrics().overhead.observe((sent.duration_since(began.instant) + answered.elapsed()).as_secs_f64());
         let status = reply.response.status();
@@ -73,9 +74,9 @@ impl House {
             }
             if let Some(agent) = switch {
                 let upstream = hyper::upgrade::on(&mut response);
-                self.splice(agent, upstream, scrubber.cloned(), task, account);
+                self.splice(agent, upstream, scrubber.cloned(), until, account);
             }
-            return response.map(|_| Answer { kind: Kind::Nothing, account: None, progress: None, cut: false });
+            return response.map(|_| Answer { kind: Kind::Nothing, account: None, progress: None, task: None, cut: false });
         }
         match scrub_response(response, scrubber) {
             Ok(mut response) => {
@@ -84,6 +85,7 @@ impl House {
                     kind: Kind::Upstream(Box::new(body)),
                     account: Some(account),
                     progress: reply.progress,
+                    task: Some(until.task),
                     cut: false,
                 })
             }
@@ -91,7 +93,7 @@ impl House {
         }
     }
 
-    fn splice(&self, agent: OnUpgrade, upstream: OnUpgrade, scrubber: Option<Arc<Scrubber>>, task: Arc<Task>, account: Account) {
+    fn splice(&self, agent: OnUpgrade, upstream: OnUpgrade, scrubber: Option<Arc<Scrubber>>, until: Until, account: Account) {
         let forward = self.rules().forward.clone();
         // Waited for at a drain, and cut at its deadline.
         self.drain().spawn(async move {
@@ -102,7 +104,7 @@ impl House {
                 (Some(scanner), None) => scanner.finish(),
                 (None, bytes) => bytes.unwrap_or_default(),
             };
-            forward.splice(agent, upstream, clean, &task, account).await;
+            forward.splice(agent, upstream, clean, &until, account).await;
         });
     }
 }
@@ -136,6 +138,7 @@ impl HttpBody for Answer {
             Poll::Ready(Some(Err(error))) => {
                 this.cut = true;
                 if let Some(account) = &mut this.account {
+                    account.outcome.cut_since = this.task.as_ref().and_then(|task| task.over_since.get().copied());
                     account.outcome.reason = match error {
                         ScrubError::Upstream(cut) => cut.reason(),
                         ScrubError::Cut | ScrubError::Encoding => Some(crate::refusal::Reason::UpstreamUnreachable),

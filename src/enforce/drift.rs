@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::{
     authority::{DriftKind, News},
-    call::{Identified, Observed, Task},
+    call::{Identified, Observed},
 };
 
 use super::{House, Rules};
@@ -36,15 +36,10 @@ impl House {
             self.drifted(&agent.spec.id, *kind, what, Some((caller.task.id.as_str(), &call)));
         }
         let drift = agent.known.drift();
-        if *drift == *caller.drift { identified } else { identified.drifted(drift) }
-    }
-
-    /// Puts on record what a task has touched, before it has it at hand.
-    pub(super) fn labelled(&self, task: &Task) {
-        self.audit().event("labelled", &json!({"task": task.id.as_str(), "labels": task.labels.list()}));
-        if self.rules().config.state.is_some() {
-            self.audit().written();
+        if !differences.is_empty() {
+            self.agent_drifted(&agent.spec.id, &drift);
         }
+        if *drift == *caller.drift { identified } else { identified.drifted(drift) }
     }
 
     /// Puts a difference on record, and counts it.

@@ -6,7 +6,7 @@ use tokio::sync::Semaphore;
 use crate::{
     audit::Audit,
     authority::{Registry, Tasks},
-    call::{Account, DecisionId, Recorder},
+    call::{Account, DecisionId, Outcome, Recorder},
     clock::{self, Moment},
     config::Config,
     credential::Broker,
@@ -17,6 +17,8 @@ use crate::{
     metrics::Metrics,
     tls::Terminator,
 };
+
+use super::open::{Again, OpenCalls};
 
 /// What the files say: replaced whole when they change. A call keeps the rules it began with.
 #[derive(Debug)]
@@ -56,6 +58,22 @@ struct Inner {
     drain: Drain,
     /// KiB of bodies that may be read whole at one time, over all calls.
     bodies: Arc<Semaphore>,
+    open: Arc<OpenCalls>,
+}
+
+/// Writes outcomes, and how long what was open lasted after it was to end.
+struct Outcomes {
+    audit: Arc<Audit>,
+    metrics: Arc<Metrics>,
+}
+
+impl Recorder for Outcomes {
+    fn outcome(&self, outcome: &Outcome) {
+        if let Some(since) = outcome.cut_since {
+            self.metrics.revocation.observe(since.elapsed().as_secs_f64());
+        }
+        self.audit.outcome(outcome);
+    }
 }
 
 impl House {
@@ -64,8 +82,9 @@ impl House {
         let Parts { mut rules, tasks, audit, metrics, terminator, drain } = parts;
         rules.registry = Arc::new(rules.registry.adopting(tasks.known()).0);
         let kib = usize::try_from(rules.config.limits.body_total >> 10).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self(Arc::new(Inner {
-            recorder: audit.clone(),
+        let recorder = Arc::new(Outcomes { audit: audit.clone(), metrics: metrics.clone() });
+        let house = Self(Arc::new(Inner {
+            recorder,
             registry: Arc::new(ArcSwap::new(rules.registry.clone())),
             rules: ArcSwap::from_pointee(rules),
             tasks,
@@ -74,7 +93,15 @@ impl House {
             terminator,
             drain,
             bodies: Arc::new(Semaphore::new(kib)),
-        }))
+            open: Arc::default(),
+        }));
+        let inner = Arc::downgrade(&house.0);
+        house.tasks().on_labels(Box::new(move |labels| {
+            if let Some(inner) = inner.upgrade() {
+                Self(inner).labelled(labels, Again::Labels);
+            }
+        }));
+        house
     }
 
     /// The rules in force.
@@ -83,7 +110,8 @@ impl House {
         self.0.rules.load_full()
     }
 
-    /// Puts new rules in force, for calls that begin from now on.
+    /// Puts new rules in force: for calls that begin from now on, and for those whose request side is
+    /// still open.
     pub fn replace(&self, mut rules: Rules) {
         let (registry, differences) = rules.registry.adopting(self.tasks().known());
         rules.registry = Arc::new(registry);
@@ -92,6 +120,7 @@ impl House {
         }
         self.0.registry.store(rules.registry.clone());
         self.0.rules.store(Arc::new(rules));
+        self.rules_changed();
     }
 
     /// The registry in force; follows reloads.
@@ -131,6 +160,10 @@ impl House {
     /// The account of a call that begins now.
     pub(super) fn account(&self, now: Moment) -> Account {
         Account::open(DecisionId::new(clock::unix_ms_of(now)), now.instant, self.recorder())
+    }
+
+    pub(super) fn open_calls(&self) -> &Arc<OpenCalls> {
+        &self.0.open
     }
 
     pub(super) fn bodies(&self) -> &Arc<Semaphore> {

@@ -3,18 +3,19 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use http::Request;
 use hyper::body::Body as _;
+use smallvec::SmallVec;
 
 use crate::{
     audit::DecisionRecord,
     authority::Reservation,
     call::{
-        Accepted, Account, Armed, Arriving, Body, Decision, Identified, Intent, Lease, LimitRule, Mode, Observed, Operation, Param,
+        Accepted, Account, Armed, Arriving, Body, Decision, Identified, Intent, Label, Lease, LimitRule, Mode, Observed, Operation, Param,
         Permitted, Task, Understood, Unit, Verdict,
     },
     clock::Moment,
     credential::{Choice, ask_readable},
     decide::Judged,
-    forward::Reply,
+    forward::{Reply, Until},
     identify::{self, Arrival, Unserved},
     intent::{Class, Need, Reading},
     listen::Door,
@@ -22,7 +23,7 @@ use crate::{
 };
 
 use super::{
-    House, Rules, accept, drift, read,
+    Again, House, Rules, accept, drift, read,
     turn::{At, Brief, Turned, traceparent},
 };
 
@@ -34,7 +35,7 @@ pub(super) struct Delivered {
     pub(super) lease: Option<Lease>,
     pub(super) reply: Reply,
     pub(super) brief: Brief,
-    pub(super) task: Arc<Task>,
+    pub(super) until: Until,
     /// When the call was sent, and how long upstream took to the head of its answer.
     pub(super) sent: Instant,
     pub(super) answered: Instant,
@@ -218,7 +219,8 @@ impl House {
     }
 
     /// The task may have ended, or been labelled anew, while the call waited.
-    pub(super) fn recheck(&self, armed: Armed) -> Step<Armed> {
+    pub(super) fn recheck(&self, rules: &Arc<Rules>, armed: Armed) -> Step<Armed> {
+        let armed = self.leashed(rules, armed);
         match armed.permitted().permit().void(Instant::now()) {
             None => Ok(armed),
             Some(reason) => {
@@ -230,7 +232,8 @@ impl House {
     /// Sends it; an answer labels the task before its first byte reaches the agent.
     pub(super) async fn send(&self, rules: &Rules, armed: Armed, reservation: Reservation) -> Step<Delivered> {
         let brief = Brief::of(armed.permitted().understood());
-        let task = armed.permitted().permit().task().clone();
+        let permit = armed.permitted().permit();
+        let until = Until { task: permit.task().clone(), leash: permit.leash().cloned() };
         let decision = armed.permitted().decision().clone();
         let leads = armed.permitted().understood().intents().first().filter(|i| !i.operation.follows.is_empty()).cloned();
         let began = Instant::now();
@@ -238,15 +241,49 @@ impl House {
         let sent = rules.forward.send(armed, ask_readable, || reservation.sent()).await;
         match sent.reply {
             Ok(reply) => {
-                if !decision.labels.is_empty() && task.labels.add(&decision.labels) {
-                    self.labelled(&task);
-                }
+                self.touched(rules, &until.task, &decision, &brief, reply.response.status());
                 if let Some(intent) = leads {
-                    task.redirects.note(&intent, reply.response.status(), reply.response.headers(), Instant::now());
+                    until.task.redirects.note(&intent, reply.response.status(), reply.response.headers(), Instant::now());
                 }
-                Ok(Delivered { account: sent.account, lease: sent.lease, reply, brief, task, sent: began, answered: Instant::now() })
+                Ok(Delivered { account: sent.account, lease: sent.lease, reply, brief, until, sent: began, answered: Instant::now() })
             }
-            Err(refusal) => Err(Box::new(Turned { account: sent.account, brief, refusal })),
+            Err(refusal) => {
+                let mut account = sent.account;
+                account.outcome.cut_since = until.task.over_since.get().copied();
+                Err(Box::new(Turned { account, brief, refusal }))
+            }
+        }
+    }
+
+    /// What an answer does to its task, before a byte of it reaches the agent. Open calls are held to it.
+    fn touched(&self, rules: &Rules, task: &Arc<Task>, decision: &Decision, brief: &Brief, status: http::StatusCode) {
+        let mut grew = !decision.labels.is_empty() && task.labels.add(&decision.labels);
+        for operation in brief.operations().iter().filter(|o| !o.labels.is_empty()) {
+            let touched: SmallVec<[Label; 2]> = operation.labels.iter().copied().filter(|l| l.is_touched()).collect();
+            grew |= task.labels.add(&touched);
+        }
+        if grew {
+            self.audit().event("labels", &serde_json::json!({"task": task.id.as_str(), "labels": task.labels.list()}));
+            self.written(rules);
+            self.labelled(&task.labels, Again::Labels);
+        }
+        if status.is_success() && rules.decider.asks_what_succeeded() {
+            let new = brief.operations().iter().fold(false, |new, operation| task.succeeded.add(&operation.id) | new);
+            if new {
+                if rules.config.state.is_some() {
+                    let ids: Vec<&str> = brief.operations().iter().map(|o| &*o.id).collect();
+                    self.audit().event("succeeded", &serde_json::json!({"task": task.id.as_str(), "operations": ids}));
+                    self.written(rules);
+                }
+                self.labelled(&task.labels, Again::Success);
+            }
+        }
+    }
+
+    /// Where state outlasts the process, what it goes on from must too, before the agent has it at hand.
+    fn written(&self, rules: &Rules) {
+        if rules.config.state.is_some() {
+            self.audit().written();
         }
     }
 

@@ -109,7 +109,7 @@ impl House {
         let brief = super::turn::Brief::of(permitted.understood());
         // Nothing is injected into what is not opened.
         let armed = self.record(rules, permitted.armed(None), now).await?;
-        let armed = self.recheck(armed)?;
+        let armed = self.recheck(rules, armed)?;
         let (account, opened) = rules.forward.tunnel(armed).await;
         match opened {
             Ok(tunnel) => {

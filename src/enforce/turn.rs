@@ -102,6 +102,11 @@ impl Brief {
         }
     }
 
+    /// What was asked for.
+    pub(super) fn operations(&self) -> &[Arc<Operation>] {
+        &self.operations
+    }
+
     /// The id of the provider that was asked, for the metrics.
     pub(super) fn provider(&self) -> Option<&Arc<str>> {
         self.operations.first().map(|o| &o.provider.id)

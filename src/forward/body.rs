@@ -14,7 +14,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::{
-    call::{Body, Task},
+    call::{Body, Leash, Task},
     refusal::Reason,
 };
 
@@ -26,8 +26,8 @@ use super::{
 /// Why a body stopped before its end.
 #[derive(Debug, thiserror::Error)]
 pub enum Cut {
-    /// The task ended, or expired, while the body was open.
-    #[error("{}", if *.0 == Reason::TaskExpired { "the task has expired" } else { "the task has ended" })]
+    /// The task ended or expired while the body was open, or the call is not allowed any more.
+    #[error("{}", ended(*.0))]
     TaskEnded(Reason),
     /// No byte came for as long as `timeouts.idle`.
     #[error("no byte came for {0:?}")]
@@ -36,6 +36,14 @@ pub enum Cut {
     Agent(#[from] crate::call::BodyError),
     #[error("upstream: {0}")]
     Upstream(#[from] hyper::Error),
+}
+
+fn ended(reason: Reason) -> &'static str {
+    match reason {
+        Reason::TaskExpired => "the task has expired",
+        Reason::TaskEnded => "the task has ended",
+        _ => "the call is not allowed any more",
+    }
 }
 
 impl Cut {
@@ -70,29 +78,47 @@ pub(super) enum Outbound {
 pub(super) struct Streaming {
     body: Body,
     vigil: Vigil,
+    leash: Option<Arc<Leash>>,
     progress: Arc<Progress>,
     hash: Option<ring::digest::Context>,
 }
 
 impl Outbound {
-    pub(super) fn new(body: Body, task: &Arc<Task>) -> (Self, Option<Arc<Progress>>) {
+    pub(super) fn new(body: Body, task: &Arc<Task>, leash: Option<&Arc<Leash>>) -> (Self, Option<Arc<Progress>>) {
         if !body.streams() {
             return (Self::Ready(body), None);
         }
         let progress = Arc::new(Progress::default());
         let hash = Some(ring::digest::Context::new(&ring::digest::SHA256));
-        let streaming = Streaming { body, vigil: Vigil::new(task), progress: progress.clone(), hash };
+        let vigil = Vigil::new(task).leashed(leash);
+        let streaming = Streaming { body, vigil, leash: leash.cloned(), progress: progress.clone(), hash };
         (Self::Streaming(Box::new(streaming)), Some(progress))
     }
 }
 
 impl Streaming {
     fn finish(&mut self) {
+        self.release();
         if let Some(hash) = self.hash.take()
             && let Ok(digest) = hash.finish().as_ref().try_into()
         {
             let _ = self.progress.sha256.set(digest);
         }
+    }
+}
+
+impl Streaming {
+    /// Nothing more of the request is to come.
+    fn release(&self) {
+        if let Some(leash) = &self.leash {
+            leash.release();
+        }
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 

@@ -48,7 +48,8 @@ impl Forward {
         let (mut head, body, permit, lease, mut account) = armed.into_parts();
         note_body(&mut account, &body);
         let task = permit.task().clone();
-        let (body, progress) = Outbound::new(body, &task);
+        let leash = permit.leash().cloned();
+        let (body, progress) = Outbound::new(body, &task, leash.as_ref());
         // What the agent speaks is what upstream is offered: gRPC needs h2 all the way, and an h1
         // call is cheaper on a connection that it has to itself.
         let offer = if head.version == Version::HTTP_2 { Offer::Both } else { Offer::H1 };
@@ -62,7 +63,8 @@ impl Forward {
             Ok((site, request)) => {
                 let (kept, permit) = if upgrade.is_some() { (None, permit) } else { site.reuse(permit, offer) };
                 let (kept, vigil) = kept.map_or((None, None), |(connection, vigil)| (Some(connection), vigil));
-                let mut vigil = vigil.map_or_else(|| Vigil::new(&task), |vigil| vigil.of(&task));
+                let vigil = vigil.map_or_else(|| Vigil::new(&task), |vigil| vigil.of(&task));
+                let mut vigil = vigil.leashed(leash.as_ref());
                 let exchange = async {
                     let answered = match upgrade.as_deref() {
                         None => self.exchange(&site, kept, permit, request, offer, &leaving).await?,
@@ -263,7 +265,11 @@ async fn watched<T>(
     vigil.heard(limit);
     poll_fn(|cx| {
         if let Poll::Ready(reason) = vigil.poll_ended(cx) {
-            return Poll::Ready(Err(Refusal::new(reason, "the task was over while upstream was being asked")));
+            let why = match reason {
+                Reason::TaskEnded | Reason::TaskExpired => "the task was over while upstream was being asked",
+                _ => "it was decided again while its request was still open, and is not allowed any more",
+            };
+            return Poll::Ready(Err(Refusal::new(reason, why)));
         }
         if let Poll::Ready(answered) = exchange.as_mut().poll(cx) {
             return Poll::Ready(answered);

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    call::{Account, Armed, Task},
+    call::{Account, Armed, Leash, Task},
     refusal::{Reason, Refusal},
 };
 
@@ -26,14 +26,14 @@ impl Forward {
     /// As sending a call does; the account comes back with either.
     pub async fn tunnel(&self, armed: Armed) -> (Account, Result<Tunnel, Refusal>) {
         let (head, _, permit, _, account) = armed.into_parts();
-        let task = permit.task().clone();
+        let ends = Until { task: permit.task().clone(), leash: permit.leash().cloned() };
         let opened = tokio::select! {
             biased;
-            () = task.ended.cancelled() => Err(Refusal::new(task.why_over(), "the task was over while upstream was being connected")),
+            () = ends.come() => Err(Refusal::new(ends.why(), "the task was over while upstream was being connected")),
             opened = self.0.dialer.open_raw(permit, &head.to) => opened,
         };
         let idle = self.0.timeouts.idle;
-        (account, opened.map(|(tcp, _spent)| Tunnel { tcp, task, idle }))
+        (account, opened.map(|(tcp, _spent)| Tunnel { tcp, ends, idle }))
     }
 
     /// Passes bytes both ways after an upgrade, until both sides are done, the task ends or nothing
@@ -43,10 +43,10 @@ impl Forward {
         agent: Upgraded,
         upstream: Upgraded,
         clean: impl FnMut(Option<Bytes>) -> Bytes,
-        task: &Task,
+        ends: &Until,
         account: Account,
     ) {
-        pass(TokioIo::new(agent), TokioIo::new(upstream), clean, task, self.0.timeouts.idle, account).await;
+        pass(TokioIo::new(agent), TokioIo::new(upstream), clean, ends, self.0.timeouts.idle, account).await;
     }
 }
 
@@ -54,18 +54,35 @@ impl Forward {
 #[derive(Debug)]
 pub struct Tunnel {
     tcp: tokio::net::TcpStream,
-    task: Arc<Task>,
+    ends: Until,
     idle: Duration,
+}
+
+/// What ends bytes that pass both ways.
+#[derive(Debug)]
+pub struct Until {
+    pub task: Arc<Task>,
+    pub leash: Option<Arc<Leash>>,
+}
+
+impl Until {
+    async fn come(&self) {
+        self.leash.as_ref().map_or(&self.task.ended, |leash| leash.cut()).cancelled().await;
+    }
+
+    fn why(&self) -> Reason {
+        self.leash.as_ref().map_or_else(|| self.task.why_over(), |leash| leash.why())
+    }
 }
 
 impl Tunnel {
     /// Passes bytes both ways.
     pub async fn pass<A: AsyncRead + AsyncWrite + Unpin>(self, agent: A, account: Account) {
-        pass(agent, self.tcp, Option::unwrap_or_default, &self.task, self.idle, account).await;
+        pass(agent, self.tcp, Option::unwrap_or_default, &self.ends, self.idle, account).await;
     }
 }
 
-async fn pass<A, B, C>(agent: A, upstream: B, mut clean: C, task: &Task, idle: Duration, mut account: Account)
+async fn pass<A, B, C>(agent: A, upstream: B, mut clean: C, until: &Until, idle: Duration, mut account: Account)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -76,24 +93,26 @@ where
     let (mut up, mut down) = (0, 0);
     let last = Mutex::new(Instant::now());
     let both = async {
-        tokio::join!(
+        // When one side breaks, what the other still says is heard by nobody.
+        tokio::try_join!(
             copy(&mut agent_in, &mut upstream_out, Option::unwrap_or_default, idle, &last, &mut up),
             copy(&mut upstream_in, &mut agent_out, &mut clean, idle, &last, &mut down)
         )
     };
     let ends = tokio::select! {
         biased;
-        () = task.ended.cancelled() => Err(Some(task.why_over())),
+        () = until.come() => Err(Some(until.why())),
         ends = both => match ends {
-            (Ok(()), Ok(())) => Ok(()),
-            (Err(e), _) | (_, Err(e)) if e.kind() == io::ErrorKind::TimedOut => Err(Some(Reason::UpstreamTimeout)),
-            _ => Err(None),
+            Ok(((), ())) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(Some(Reason::UpstreamTimeout)),
+            Err(_) => Err(None),
         },
     };
     account.outcome.bytes_up = up;
     account.outcome.bytes_down = down;
     account.outcome.complete = ends.is_ok();
     account.outcome.reason = ends.err().flatten();
+    account.outcome.cut_since = until.task.over_since.get().copied();
 }
 
 /// Copies one direction; silence counts only when the other direction is silent too.

@@ -9,7 +9,10 @@ use std::{
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::{call::Task, refusal::Reason};
+use crate::{
+    call::{Leash, Task},
+    refusal::Reason,
+};
 
 /// What a call is watched for while it waits for upstream: the end of its task, and silence.
 ///
@@ -18,6 +21,8 @@ use crate::{call::Task, refusal::Reason};
 /// with neither.
 pub(super) struct Vigil {
     task: Arc<Task>,
+    /// Ends this call alone, where it stays open.
+    leash: Option<Arc<Leash>>,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
     timer: Option<Pin<Box<Sleep>>>,
     due: Instant,
@@ -26,21 +31,31 @@ pub(super) struct Vigil {
 impl Vigil {
     pub(super) fn new(task: &Arc<Task>) -> Self {
         let ended = Box::pin(task.ended.clone().cancelled_owned());
-        Self { task: task.clone(), ended, timer: None, due: Instant::now() }
+        Self { task: task.clone(), leash: None, ended, timer: None, due: Instant::now() }
     }
 
     /// Watches over a call of `task`, which may be another than before.
     pub(super) fn of(mut self, task: &Arc<Task>) -> Self {
-        if !Arc::ptr_eq(&self.task, task) {
+        if !Arc::ptr_eq(&self.task, task) || self.leash.take().is_some() {
             self.task = task.clone();
             self.ended = Box::pin(task.ended.clone().cancelled_owned());
         }
         self
     }
 
-    /// Ready when the task has ended or expired: which of the two.
+    /// Watches over a call that can be ended by itself.
+    pub(super) fn leashed(mut self, leash: Option<&Arc<Leash>>) -> Self {
+        if let Some(leash) = leash {
+            self.ended = Box::pin(leash.cut().clone().cancelled_owned());
+            self.leash = Some(leash.clone());
+        }
+        self
+    }
+
+    /// Ready when the call is to end: why.
     pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
-        self.ended.as_mut().poll(cx).map(|()| self.task.why_over())
+        let why = || self.leash.as_ref().map_or_else(|| self.task.why_over(), |leash| leash.why());
+        self.ended.as_mut().poll(cx).map(|()| why())
     }
 
     /// A byte came: silence begins anew when it is next asked for.

@@ -156,6 +156,7 @@ pub fn task() -> Task {
         ended: Default::default(),
         over_since: Default::default(),
         labels: Default::default(),
+        succeeded: Default::default(),
         redirects: Default::default(),
     }
 }
@@ -176,6 +177,7 @@ pub fn outcome(id: DecisionId) -> Outcome {
         body_sha256: None,
         scrubbed: 0,
         complete: true,
+        cut_since: None,
     }
 }
 

@@ -50,6 +50,7 @@ pub fn grant(intents: &[&str], effects: &[Effect], wheres: &[(&str, Value)]) -> 
         effects: effects.to_vec(),
         constraints: wheres.iter().map(constraint).collect(),
         limit: None,
+        labels: vec![],
         approval: None,
         credential: None,
         place: Place::default(),
@@ -101,6 +102,7 @@ pub fn registry() -> RegistrySpec {
 pub fn sources(registry: &RegistrySpec) -> Sources {
     Sources {
         builtin: true,
+        guardrails: Vec::new(),
         paths: Vec::new(),
         registry: decide::registry_data(registry),
         parameters: BTreeSet::new(),
@@ -182,6 +184,7 @@ pub fn task_of(links: Vec<Link>) -> Task {
         ended: Default::default(),
         over_since: Default::default(),
         labels: Default::default(),
+        succeeded: Default::default(),
         redirects: Default::default(),
     }
 }

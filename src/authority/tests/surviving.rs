@@ -9,7 +9,7 @@ use crate::{
         fixture::{DRAIN, House, agent, grant, spec, workflow},
     },
     call::{Label, LimitRule, Mode, Observed, Offered, Task, TaskId, Window},
-    clock::{Clock, Moment, SettableClock},
+    clock::{Moment, SettableClock},
     config::{Attested, Status},
     refusal::Reason,
 };
@@ -63,6 +63,7 @@ fn tasks_handles_children_labels_and_limits_are_as_before() {
     let to = Delegate { agent: "helper".into(), workflow: "helper-work".into(), lifetime: None, grants: vec![] };
     let (child, childs) = house.tasks.delegate(&house.registry, &task.id, to, house.now()).unwrap();
     child.labels.add(&[Label::PrivateData]);
+    child.succeeded.add(&"github.issues.get".into());
     for (key, window, n) in [("t", Window::Task, 3), ("a", Window::Agent, 4), ("s", Window::Seconds(100), 5)] {
         let rule = [LimitRule { link: Some(0), ..LimitRule::calls(key, 10, window) }];
         (0..n).for_each(|_| house.tasks.reserve(&task, &rule, None, house.now().instant).unwrap().commit());
@@ -82,6 +83,7 @@ fn tasks_handles_children_labels_and_limits_are_as_before() {
     let part = find(&next, &child.id).unwrap();
     assert_eq!(part.parent.as_ref().unwrap().id, task.id);
     assert_eq!(now.labels.list(), [Label::PrivateData]);
+    assert_eq!(now.succeeded.list(), ["github.issues.get".into()]);
     part.labels.add(&[Label::UntrustedContent]);
     assert_eq!(now.labels.list().len(), 2, "what the part touches, the whole has touched");
     assert_eq!((left(&next, &now, "t", 10, Window::Task), left(&next, &now, "a", 10, Window::Agent)), (7, 6));
@@ -134,7 +136,8 @@ fn what_has_happened_since_is_read_from_the_record() {
         decided(ended.id.as_str(), "allow", limit.clone()),
         started("t-NEW", json!({})),
         json!({"kind": "event", "event": "handle", "data": {"task": "t-NEW", "sha256": digest}}),
-        json!({"kind": "event", "event": "labelled", "data": {"task": "t-NEW", "labels": ["private-data"]}}),
+        json!({"kind": "event", "event": "labels", "data": {"task": "t-NEW", "labels": ["private-data"]}}),
+        json!({"kind": "event", "event": "succeeded", "data": {"task": "t-NEW", "operations": ["a.b", "c.d"]}}),
         started("t-PART", json!({"parent": "t-NEW", "agent": "helper", "workflow": "helper-work"})),
         started("t-INBOUND", json!({"trace": "4bf92f3577b34da6a3ce929d0e0e4736"})),
         started("t-ORPHAN", json!({"parent": ended.id.as_str()})),
@@ -156,7 +159,8 @@ fn what_has_happened_since_is_read_from_the_record() {
     assert_eq!(new.chain[1].grants.as_ref().unwrap()[0], json!({"effects": ["read"]}));
     let lasts = new.deadline().duration_since(next.now().instant);
     assert!(lasts <= Duration::from_secs(290) && lasts > Duration::from_secs(285), "{lasts:?}");
-    assert_eq!(find(&next, &id("t-PART")).unwrap().labels.list(), [Label::PrivateData]);
+    let part = find(&next, &id("t-PART")).unwrap();
+    assert_eq!((part.labels.list(), part.succeeded.list().len()), (vec![Label::PrivateData], 2));
     assert!(find(&next, &id("t-INBOUND")).is_none() && find(&next, &id("t-ORPHAN")).is_none());
     let ambient = next.tasks.ambient(&next.registry, "triage-bot", "triage-issues", next.now()).unwrap();
     assert_eq!(ambient.id, id("t-NEXT"), "no other ambient task begins");
@@ -202,12 +206,9 @@ fn what_contradicts_itself_is_refused() {
     let house = house();
     house.start();
     let whole = serde_json::to_value(house.tasks.kept()).unwrap();
-    for (pointer, value) in [
-        ("/tasks/0/labels", json!(7)),
-        ("/tasks/0/spent", json!(7)),
-        ("/tasks/0/parent", json!("t-GONE")),
-        ("/tasks/0/handle", json!("zz")),
-    ] {
+    for (pointer, value) in
+        [("/tasks/0/past", json!(7)), ("/tasks/0/spent", json!(7)), ("/tasks/0/parent", json!("t-GONE")), ("/tasks/0/handle", json!("zz"))]
+    {
         let mut broken = whole.clone();
         if let Some(place) = broken.pointer_mut(pointer) {
             *place = value;

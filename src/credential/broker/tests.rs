@@ -76,6 +76,7 @@ fn task() -> Task {
         ended: CancellationToken::new(),
         over_since: Default::default(),
         labels: Default::default(),
+        succeeded: Default::default(),
         redirects: Default::default(),
     }
 }
