@@ -13,13 +13,16 @@ use std::{collections::HashSet, sync::Arc};
 use fixtures::{decider, facts, intent, registry, text};
 use random::Random;
 use remit::{
-    call::{Decision, Effect, How, Intent, Label, Listener, Param, Params, Task, Verdict},
+    call::{Decision, Effect, How, Intent, Label, LinkKind, Listener, Param, Params, Task, Verdict},
     decide::{Decider, Facts, Kind, Request, Sources},
 };
 use serde_json::{Value, json};
 
 /// Guardrails that read the input in roundabout ways.
-const BREAKERS: [(&str, &str); 22] = [
+const BREAKERS: [(&str, &str); 25] = [
+    ("what succeeded", "deny contains \"no\" if not \"github.issues.update\" in input.task.succeeded"),
+    ("what succeeded, by an alias", "t := input.task\n\ndeny contains \"no\" if { some done in t.succeeded; done == \"unknown\" }"),
+    ("how much succeeded", "deny contains \"no\" if count(input.task.succeeded) > 1"),
     ("alias of input", "x := input\n\ndeny contains \"no\" if x.intent.params.a == \"web\""),
     ("alias in a body", "deny contains \"no\" if { x := input; y := x.request; y.path == \"/b\" }"),
     ("alias by import", "import input.intent.params as p\n\ndeny contains \"no\" if p.b == \"7\""),
@@ -49,7 +52,7 @@ const BREAKERS: [(&str, &str); 22] = [
 
 #[test]
 fn a_kept_decision_is_the_fresh_one_for_the_policy_that_ships() {
-    let decider = decider(&registry(), &[]);
+    let decider = decider(&fixtures::limited(), &[]);
     assert_eq!(decider.engine(), Kind::Register);
     let pool = Pool::new(7, 90, false);
     let fresh = pool.fresh(&decider);
@@ -233,7 +236,7 @@ impl Pool {
         let mut samples = Vec::new();
         for _ in 0..families {
             let base = Sample::random(&mut random, wide);
-            for field in 0..16 {
+            for field in 0..17 {
                 samples.push(base.changed(field, &mut random, wide));
             }
             samples.push(base);
@@ -287,6 +290,7 @@ impl Sample {
             6 => new.request.upgrade = if self.request.upgrade.is_some() { None } else { Some("websocket") },
             7 => new.request.body_bytes = if self.request.body_bytes == Some(1) { None } else { Some(1) },
             8 => new.request.port = 8443,
+            16 => new.task = self.later(random),
             9 => new.task = Self::random(random, wide).task,
             10 => new.intent.operation = Self::random(random, wide).intent.operation,
             11 => new.intent.params = Params::default(),
@@ -296,6 +300,16 @@ impl Sample {
             new.task.labels.add(&[*random.one(&[Label::PrivateData, Label::UntrustedContent])]);
         }
         new
+    }
+
+    /// The same task when it has done more: all that is fixed for it is the same.
+    fn later(&self, random: &mut Random) -> Arc<Task> {
+        let links = self.task.chain.iter().filter(|l| l.kind == LinkKind::Agent).cloned().collect();
+        let later = Task { id: self.task.id.clone(), number: self.task.number, ..fixtures::task_of(links) };
+        later.labels.add(&self.task.labels.list());
+        random.label(&later);
+        later.succeeded.add(&"github.issues.update".into());
+        Arc::new(later)
     }
 
     fn other_params(&self, random: &mut Random) -> Params {

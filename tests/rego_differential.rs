@@ -34,7 +34,7 @@ fn opa_test_passes_on_the_policies_that_ship() {
 
 #[test]
 fn the_shipped_policy_means_the_same_to_three_engines() {
-    let registry = registry();
+    let registry = fixtures::limited();
     let decider = decider(&registry, &[]);
     assert_eq!(decider.engine(), Kind::Register);
     let mut random = Random::new(1);
@@ -57,7 +57,7 @@ fn the_shipped_policy_means_the_same_to_three_engines() {
 #[test]
 fn random_guardrails_mean_what_opa_says() {
     let rounds: u64 = std::env::var("REMIT_TEST_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(150);
-    let registry = registry();
+    let registry = fixtures::limited();
     let data = json!({"remit": decide::registry_data(&registry)});
     let (mut on_register, mut compared, mut closed) = (0, 0, 0);
     for seed in 0..rounds {

@@ -160,6 +160,12 @@ impl Task {
         from.checked_add(self.ends.lifetime()).unwrap_or(from)
     }
 
+    /// Since when it is over, where it was ended: its own end, or that of one above.
+    #[must_use]
+    pub fn over_since(&self) -> Option<Instant> {
+        self.upwards().find_map(|task| task.over_since.get().copied())
+    }
+
     /// This task, the one that it is part of, and so on up.
     pub fn upwards(&self) -> impl Iterator<Item = &Self> {
         std::iter::successors(Some(self), |task| task.parent.as_deref())

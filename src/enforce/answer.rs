@@ -138,7 +138,7 @@ impl HttpBody for Answer {
             Poll::Ready(Some(Err(error))) => {
                 this.cut = true;
                 if let Some(account) = &mut this.account {
-                    account.outcome.cut_since = this.task.as_ref().and_then(|task| task.over_since.get().copied());
+                    account.outcome.cut_since = this.task.as_ref().and_then(|task| task.over_since());
                     account.outcome.reason = match error {
                         ScrubError::Upstream(cut) => cut.reason(),
                         ScrubError::Cut | ScrubError::Encoding => Some(crate::refusal::Reason::UpstreamUnreachable),

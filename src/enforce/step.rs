@@ -249,7 +249,7 @@ impl House {
             }
             Err(refusal) => {
                 let mut account = sent.account;
-                account.outcome.cut_since = until.task.over_since.get().copied();
+                account.outcome.cut_since = until.task.over_since();
                 Err(Box::new(Turned { account, brief, refusal }))
             }
         }

@@ -112,7 +112,7 @@ where
     account.outcome.bytes_down = down;
     account.outcome.complete = ends.is_ok();
     account.outcome.reason = ends.err().flatten();
-    account.outcome.cut_since = until.task.over_since.get().copied();
+    account.outcome.cut_since = until.task.over_since();
 }
 
 /// Copies one direction; silence counts only when the other direction is silent too.

@@ -16,7 +16,7 @@ use remit::{
         Provider, Task, TaskId, Unit, Window,
     },
     clock::Moment,
-    config::{AgentSpec, GrantSpec, LimitSpec, OnDrift, Place, RegistrySpec, Status, WorkflowSpec},
+    config::{AgentSpec, GrantSpec, LimitSpec, OnDrift, Place, RegistrySpec, Status, WideLimitSpec, WorkflowSpec},
     decide::{self, Decider, Facts, Request, Sources},
 };
 use serde_json::{Value, json};
@@ -97,6 +97,18 @@ pub fn registry() -> RegistrySpec {
             ),
         ],
     }
+}
+
+/// The same with what is limited over all grants, and a grant that labels.
+pub fn limited() -> RegistrySpec {
+    let rate = |max, per| LimitSpec { max, unit: Unit::Calls, per };
+    let writes = WideLimitSpec { intents: vec![], effects: vec![Effect::Write], limit: rate(50, Window::Seconds(3600)) };
+    let issues = WideLimitSpec { intents: vec!["github.issues.*".into()], effects: vec![], limit: rate(9, Window::Agent) };
+    let mut all = registry();
+    all.agents[0].limits.push(issues);
+    all.workflows[0].limits.push(writes);
+    all.workflows[0].grants[1].labels.push(Label::PrivateData);
+    all
 }
 
 pub fn sources(registry: &RegistrySpec) -> Sources {

@@ -104,6 +104,9 @@ impl Random {
     pub fn label(&mut self, task: &Task) {
         let labels = self.labels();
         task.labels.add(&labels);
+        for id in IDS.into_iter().filter(|_| self.chance(15)) {
+            task.succeeded.add(&id.into());
+        }
     }
 
     pub fn task(&mut self) -> Task {
@@ -274,7 +277,7 @@ impl Random {
 
     fn list(&mut self) -> String {
         match self.below(7) {
-            0 => "input.task.labels".into(),
+            0 => (*self.one(&["input.task.labels", "input.task.succeeded"])).into(),
             1 => format!("[{}, {}]", self.path(), self.constant()),
             2 => format!("{{{}, {}}}", self.constant(), self.path()),
             3 => self.path(),
