@@ -99,7 +99,12 @@ impl Metrics {
             credential_issue: histograms(r, "remit_credential_issue_seconds", "Seconds issuing a lease took", &["kind"], &OUTSIDE)?,
             leases_active: gauge(r, "remit_leases_active", "Leases not expired and not revoked")?,
             tasks_active: gauge(r, "remit_tasks_active", "Tasks not ended")?,
-            revocation: histogram(r, "remit_revocation_seconds", "Seconds from a task's end until a call that it had open was cut", &OUTSIDE)?,
+            revocation: histogram(
+                r,
+                "remit_revocation_seconds",
+                "Seconds from a task's end until a call that it had open was cut",
+                &OUTSIDE,
+            )?,
             audit_backlog: gauge(r, "remit_audit_backlog", "Records not yet as durable as they must be")?,
             audit_head: gauge(r, "remit_audit_head", "Sequence number of the last record")?,
             connections: Listener::ALL.map(|l| connections.with_label_values(&[l.as_str()])),

@@ -56,7 +56,7 @@ impl Vault {
         };
         let sum = digest::digest(&digest::SHA256, &[&b"remit state key "[..], &*bytes].concat());
         let name = sum.as_ref().iter().take(8).map(|b| format!("{b:02x}")).collect();
-        let key = UnboundKey::new(&AES_256_GCM, &*bytes).map_err(|_| Problem::new("the key of the state file is none").key("state.key"))?;
+        let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| Problem::new("the key of the state file is none").key("state.key"))?;
         Ok(Self { path: path.to_path_buf(), key: LessSafeKey::new(key), name, _lock: lock })
     }
 

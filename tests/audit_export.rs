@@ -13,6 +13,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 /// One object of the schema: what it must have, of what it must have one, and what else it may have.
+#[derive(Debug)]
 struct Object {
     name: &'static str,
     required: &'static [&'static str],
@@ -120,8 +121,11 @@ const SCHEMA: &[Object] = &[
     Object { name: "trace", required: &["uid"], one_of: &[], allowed: &[], below: &[] },
 ];
 
-/// Enumerations and the captions that go with their values.
-const ENUMS: &[(&str, &str, &[(u64, &str)])] = &[
+/// The captions of an enumeration's values.
+type Captions = &'static [(u64, &'static str)];
+
+/// Enumerations, with the members that hold the captions of their values.
+const ENUMS: &[(&str, &str, Captions)] = &[
     ("activity_id", "activity_name", &[(0, "Unknown"), (1, "Create"), (2, "Read"), (3, "Update"), (4, "Delete"), (99, "Other")]),
     ("severity_id", "severity", &[(1, "Informational"), (2, "Low"), (3, "Medium"), (4, "High"), (5, "Critical")]),
     ("status_id", "status", &[(0, "Unknown"), (1, "Success"), (2, "Failure")]),

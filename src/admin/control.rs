@@ -30,7 +30,7 @@ use super::{
 };
 
 pub use super::peer::{Proving, VerifyToken};
-pub use agents::Ledger;
+pub use agents::{Ledger, Note};
 pub use socket::ControlSocket;
 
 /// What the control API works on.

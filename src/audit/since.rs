@@ -28,6 +28,12 @@ pub fn since(dir: &Path, chain: &str, from: u64, head: Head) -> Result<Vec<(u64,
     let Some(chain) = chains.into_iter().find(|c| c.id == chain) else {
         return Err(fault(format!("the log {chain}, in which the state stands at record {}, is not here", head.seq)));
     };
+    if let Some(later) = gone_on(dir, &chain.id).map_err(unread)? {
+        let what = format!("another process has gone on from this state, in the log {later}: the state file is an older copy");
+        return Err(
+            fault(what).help("restore the newest state file; or remove it, and with it all tasks and what was spent of their limits")
+        );
+    }
     let mut first = 0;
     for (at, (_, path)) in chain.files.iter().enumerate() {
         let mut lines = Lines::with_block(File::open(path).map_err(unread)?, 4096);
@@ -63,4 +69,31 @@ pub fn since(dir: &Path, chain: &str, from: u64, head: Head) -> Result<Vec<(u64,
         return Err(fault(format!("the log {} was cut: record {}, at which the state stands, is not there", chain.id, head.seq)));
     }
     Ok(out)
+}
+
+/// The log of a process that went on from the state of `chain`, and did something since. What only began
+/// to go on, and was killed before it kept its own, did nothing.
+fn gone_on(dir: &Path, chain: &str) -> std::io::Result<Option<String>> {
+    for other in files::list(dir)?.into_iter().filter(|c| c.id != chain) {
+        let Some((1, path)) = other.files.first() else { continue };
+        let mut lines = Lines::with_block(File::open(path)?, 4096);
+        let mut from_here = false;
+        while let Some(line) = lines.next()?.filter(|l| l.whole) {
+            let Some(record) = Record::parse(line.text) else { continue };
+            match record.kind() {
+                Kind::Decision | Kind::Task if from_here => return Ok(Some(other.id)),
+                // Where it went on stands before anything that it did.
+                Kind::Decision | Kind::Task => break,
+                Kind::Event if record.text("event") == Some("state") => {
+                    let body: Value = serde_json::from_slice(record.body).unwrap_or_default();
+                    from_here = body["data"]["chain"] == chain;
+                    if !from_here {
+                        break;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(None)
 }

@@ -110,7 +110,7 @@ impl Drift {
             return News::default();
         }
         let differences = seen.differ(attested);
-        self.show(&mut seen, &differences);
+        self.show(&seen, &differences);
         let fresh = differences.into_iter().filter(|d| seen.differences.insert(worded(d))).collect();
         News { seen: if new.is_empty() { Value::Null } else { new.into() }, differences: fresh }
     }
@@ -119,7 +119,7 @@ impl Drift {
     pub(super) fn judge(&self, attested: &Attested) -> Vec<(DriftKind, String)> {
         let mut seen = self.seen.lock();
         let differences = seen.differ(attested);
-        self.show(&mut seen, &differences);
+        self.show(&seen, &differences);
         let still: BTreeSet<String> = differences.iter().map(worded).collect();
         seen.differences.retain(|d| still.contains(d));
         differences.into_iter().filter(|d| seen.differences.insert(worded(d))).collect()
@@ -129,7 +129,7 @@ impl Drift {
     pub(super) fn attested(&self) {
         let mut seen = self.seen.lock();
         *seen = Seen { observed: seen.observed, ..Seen::default() };
-        self.show(&mut seen, &[]);
+        self.show(&seen, &[]);
     }
 
     pub(super) fn kept(&self) -> Seen {
@@ -165,7 +165,7 @@ impl Drift {
         *self.seen.lock() = kept;
     }
 
-    fn show(&self, seen: &mut Seen, differences: &[(DriftKind, String)]) {
+    fn show(&self, seen: &Seen, differences: &[(DriftKind, String)]) {
         let mut shown: Vec<Box<str>> = differences.iter().take(MOST_SHOWN).map(|d| worded(d).into()).collect();
         if differences.len() > MOST_SHOWN {
             shown.push("more".into());

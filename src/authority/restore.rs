@@ -197,7 +197,7 @@ impl Restoring<'_> {
     }
 
     /// A task that began, unless it was kept; one that an open request was answered by is over.
-    fn started(&mut self, body: &Value, handles: &HashMap<&str, Digest>) {
+    fn started(&self, body: &Value, handles: &HashMap<&str, Digest>) {
         let Some(id) = body["id"].as_str().filter(|id| self.live(id).is_none()) else { return };
         let digest = handles.get(id).copied();
         let text = |name: &str| Arc::from(body[name].as_str().unwrap_or(""));

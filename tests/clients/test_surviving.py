@@ -206,6 +206,21 @@ def test_a_state_that_is_not_as_it_was_is_refused_and_never_empty(serving, work)
     assert "lead" in work.remit("task", "list", "--config", serving.file).stdout
 
 
+def test_an_older_copy_of_the_state_is_refused(serving, work):
+    task = serving.task(agent="lead", workflow="count")
+    serving.stop()
+    old = (work.folder / "state.bin").read_bytes()
+    serving.start()
+    serving.end(task)
+    kill(serving)
+    newest = (work.folder / "state.bin").read_bytes()
+    (work.folder / "state.bin").write_bytes(old)
+    assert "older copy" in starts(serving), "what was ended does not come back"
+    (work.folder / "state.bin").write_bytes(newest)
+    serving.start()
+    assert task["id"] not in work.remit("task", "list", "--config", serving.file).stdout
+
+
 def test_state_needs_a_log_to_go_on_from(work):
     for state, sinks, about in [(STATE, ["stdout"], "no sink of that is a directory"), ({"file": "x"}, [{"dir": "audit"}], "`key` is missing")]:
         file = work.configure(state=state, audit={"sinks": sinks, "signing_key": {"file": "audit.key"}})

@@ -21,11 +21,14 @@ use crate::{
     config::{Attested, Status},
 };
 
+/// Takes the kind and the data of an event.
+pub type Note = dyn Fn(&str, &Value) -> bool + Send + Sync;
+
 /// Where what an operator changes is put on record, and whether it outlasts the process.
 #[derive(Clone)]
 pub struct Ledger {
     /// Records an event, and says whether it is durable.
-    pub note: Arc<dyn Fn(&str, &Value) -> bool + Send + Sync>,
+    pub note: Arc<Note>,
     /// There is a state file.
     pub lasts: bool,
 }

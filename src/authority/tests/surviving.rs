@@ -133,7 +133,7 @@ fn what_has_happened_since_is_read_from_the_record() {
         decided(kept.id.as_str(), "deny", limit.clone()),
         decided(kept.id.as_str(), "allow", json!({"key": "tokens", "window": "agent", "tokens": 70, "link": 0})),
         json!({"kind": "task", "event": "ended", "id": ended.id.as_str(), "time": time(1), "why": "asked"}),
-        decided(ended.id.as_str(), "allow", limit.clone()),
+        decided(ended.id.as_str(), "allow", limit),
         started("t-NEW", json!({})),
         json!({"kind": "event", "event": "handle", "data": {"task": "t-NEW", "sha256": digest}}),
         json!({"kind": "event", "event": "labels", "data": {"task": "t-NEW", "labels": ["private-data"]}}),

@@ -119,7 +119,8 @@ fn is_time(word: &str) -> bool {
     let word = ["am", "pm", "z"].iter().find_map(|end| lower.strip_suffix(end)).unwrap_or(&lower);
     let (clock, zone) = word.split_at(word.find(['+', '-']).unwrap_or(word.len()));
     let zone = zone.get(1..).unwrap_or_default().replace(':', "");
-    if !zone.is_empty() && !(is_number(&zone) && matches!(zone.len(), 2 | 4)) {
+    let offset = zone.is_empty() || (is_number(&zone) && matches!(zone.len(), 2 | 4));
+    if !offset {
         return false;
     }
     let mut parts = clock.split(':');
