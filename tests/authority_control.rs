@@ -174,7 +174,7 @@ async fn agents_are_listed_and_shown() {
     assert_eq!(code, 0);
     assert_eq!(
         list.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>(),
-        ["triage-bot", "active", "support@acme.example", "0", "triage-issues"]
+        ["triage-bot", "active", "support@acme.example", "0", "-", "triage-issues"]
     );
     let (_, one, _) = remit(&config, &["agents", "show", "triage-bot"]).await;
     assert_eq!((field(&one, "registered"), field(&one, "workflow")), ("registry.yaml:3", "triage-issues (enforce)"));

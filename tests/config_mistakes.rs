@@ -171,12 +171,7 @@ fn what_this_version_does_not_have_is_refused_by_name() {
             "state: {file: state.bin}",
             "remit.yaml:2: state: `key` is missing; what it holds is sealed: write `key: {file: state.key}`; Remit makes the key where there is none",
         ),
-        (
-            "state: {redis: \"redis://x\"}",
-            "remit.yaml:2: state: `file` is missing; name the file, or write `state: memory`\nremit.yaml:2: state: `key` is missing; what it holds \
-             is sealed: write `key: {file: state.key}`; Remit makes the key where there is none\nremit.yaml:2: state.redis: state in Redis: not \
-             in this version; remove it",
-        ),
+        ("state: {redis: \"redis://x\"}", "remit.yaml:2: state.redis: state in Redis: not in this version; remove it"),
         ("audit: {sinks: [{otlp: \"http://x\"}]}", "remit.yaml:2: audit.sinks[0]: the otlp sink: not in this version; remove it"),
         (
             "credentials: {ci: {kind: github_app, hosts: [api.github.com], app_id: 1}}",

@@ -252,6 +252,7 @@ pub(super) fn state(value: Option<&Value<'_>>, sinks: &[Sink]) -> Option<StateSp
     let fields = value.fields(&["file", "key", "redis"])?;
     if let Some(redis) = fields.optional("redis") {
         redis.not_yet("state in Redis");
+        return None;
     }
     let file = fields.required("file", "name the file, or write `state: memory`").and_then(Value::path);
     let help = "what it holds is sealed: write `key: {file: state.key}`; Remit makes the key where there is none";

@@ -158,8 +158,11 @@ fn unrecorded(what: &str) -> Answer {
     Answer::unavailable(format!("{what}: the audit cannot be written"))
 }
 
-/// `uid 1000 (pid 4711)`
+/// `uid 1000 (pid 4711)`, as the kernel says; over TCP there is only the token.
 fn by(peer: Peer) -> Box<str> {
-    let number = |n: Option<i64>| n.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
-    format!("uid {} (pid {})", number(peer.uid.map(i64::from)), number(peer.pid.map(i64::from))).into()
+    match (peer.uid, peer.pid) {
+        (Some(uid), Some(pid)) => format!("uid {uid} (pid {pid})").into(),
+        (Some(uid), None) => format!("uid {uid}").into(),
+        (None, _) => "the operator's token".into(),
+    }
 }
