@@ -50,7 +50,7 @@ impl World {
             id: format!("agent-{i}").into(),
             owner: "o@acme.example".into(),
             spiffe_id: None,
-            service_accounts: vec![],
+            identities: vec![],
             status: Status::Active,
             expires: Some(time::OffsetDateTime::now_utc() + Duration::from_secs(1 << 20)),
             workflows: vec!["w".into()],
@@ -100,6 +100,7 @@ impl World {
             listener: Listener::Forward,
             peer: "127.0.0.1:5000".parse().unwrap(),
             proxy_authorization: value,
+            proven: None,
             peer_uid: None,
             seen: None,
         };

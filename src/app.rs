@@ -3,7 +3,9 @@
 mod blind;
 mod events;
 mod expiry;
+mod front;
 mod guardrails;
+mod orchestrators;
 mod reload;
 mod state;
 
@@ -26,6 +28,7 @@ use crate::{
     decide::{self, Decider},
     enforce::{House, Parts, Rules},
     forward::Forward,
+    identify::Callers,
     intent::Catalog,
     listen::{Drain, Limits, Server},
     metrics::Metrics,
@@ -57,6 +60,14 @@ pub struct App {
 /// # Errors
 /// Everything that is wrong, each with its place.
 pub fn load(config: &Config) -> Result<(Rules, Vec<Problem>), Problems> {
+    load_after(config, None)
+}
+
+/// As [`load`], going on with what the rules before have learnt: keys that were fetched.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_after(config: &Config, before: Option<&Rules>) -> Result<(Rules, Vec<Problem>), Problems> {
     let roots = std::thread::scope(|scope| {
         // Reading the system's roots is the slowest part of a start; the rest goes on beside it.
         let roots = scope.spawn(|| load_roots(&config.tls.upstream_roots));
@@ -67,10 +78,18 @@ pub fn load(config: &Config) -> Result<(Rules, Vec<Problem>), Problems> {
     let mut problems = Vec::new();
     let roots = roots.map_err(|p| problems.push(p)).ok();
     let rest = rest.map_err(|p| problems.extend(p.0)).ok();
-    let (Some(roots), Some((catalog, registry, decider, broker, warnings))) = (roots, rest) else { return Err(Problems(problems)) };
+    let (Some(roots), Some((catalog, registry, decider, broker, mut warnings))) = (roots, rest) else { return Err(Problems(problems)) };
+    warnings.extend(config.unproved());
+    let callers = match config.issuers.is_empty() && config.spiffe.is_none() {
+        true => None,
+        false => Some(Arc::new(Callers::new(config, &roots, before.and_then(|b| b.callers.as_deref()))?)),
+    };
     let tls = UpstreamTls::new(roots).map_err(|e| Problem::new(format!("TLS to upstream: {e}")))?;
     let forward = Forward::new(&config.upstream, &config.timeouts, tls);
-    Ok((Rules { config: config.clone(), registry: Arc::new(registry), catalog, decider, broker: Arc::new(broker), forward }, warnings))
+    Ok((
+        Rules { config: config.clone(), registry: Arc::new(registry), callers, catalog, decider, broker: Arc::new(broker), forward },
+        warnings,
+    ))
 }
 
 type Rest = (Catalog, Registry, Decider, Broker, Vec<Problem>);
@@ -222,6 +241,8 @@ impl App {
             .listen
             .forward
             .map(|a| Server::bind(a, limits).map_err(|e| cannot_bind("listen.forward", &a.to_string(), &e)))
+            .transpose()?
+            .map(|server| Ok::<_, Problems>(server.in_tls(front::front(&config, &house)?)))
             .transpose()?;
         let admin = config.listen.admin.map(|a| bind(a).map_err(|e| cannot_bind("listen.admin", &a.to_string(), &e))).transpose()?;
         let control = config
@@ -269,7 +290,7 @@ impl App {
         let over = CancellationToken::new();
         let (tasks, ends) = (house.tasks().clone(), over.clone());
         tokio::spawn(async move { tasks.sweep_until(ends).await });
-        house.rules().broker.watch(|problem| tracing::error!("{problem}"));
+        house.rules().begin();
         if let Some(listener) = admin {
             let admin = Admin { metrics: house.metrics().clone(), readiness: readiness.clone(), refresh: refresh(&house) };
             tokio::spawn(admin::serve(listener, admin, over.clone()));
@@ -279,10 +300,11 @@ impl App {
             registry: house.registry().clone(),
             clock: Arc::new(SystemClock),
             proxy,
+            in_tls: front::name(&house.rules().config),
             not_below: None,
             ledger: ledger(&house),
             token: None,
-            verify: None,
+            verify: Some(Arc::new(orchestrators::Orchestrators(house.clone()))),
         };
         if let Some(socket) = control {
             tokio::spawn(admin::control::serve(socket, api.clone(), over.clone()));

@@ -15,6 +15,7 @@ mod limits;
 mod narrow;
 mod nearest;
 mod overlap;
+mod proven;
 mod registry;
 mod restore;
 mod shards;

@@ -8,9 +8,12 @@ mod against;
 mod attested;
 mod credentials;
 mod cross;
+mod endpoint;
 mod files;
 mod guardrails;
+mod identities;
 mod inline;
+mod issuers;
 mod limits;
 mod load;
 mod locate;
@@ -18,13 +21,19 @@ mod node;
 mod read;
 mod registry;
 mod sections;
+mod spiffe;
 mod tasks;
 mod types;
 mod units;
+mod unproved;
 mod watch;
 
 pub use against::OperationFacts;
 pub use attested::{Attested, Finding, Review, Sums};
+pub use endpoint::Endpoint;
+pub use identities::{IdentityRule, IdentitySpec};
+pub use issuers::{IssuerSpec, IssuerTimes, KeysFrom, PrincipalSpec, ProvenBy};
+pub use spiffe::{BundleSpec, ListenCertificate, ListenTls, SpiffeSpec, WorkloadApi};
 pub use types::{
     AgentSpec, Ambient, Audit, Ca, CatalogSource, Cidr, Config, ControlTcp, CredentialKind, CredentialSpec, Durability, Exfiltration,
     GrantSpec, HostPattern, InjectSpec, LimitSpec, Limits, Listen, ModeSpec, OnDrift, OwnProvider, Place, Policies, RegistrySpec, Roots,

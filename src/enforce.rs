@@ -9,6 +9,7 @@ mod answer;
 mod drift;
 mod house;
 mod open;
+mod prove;
 mod read;
 mod step;
 mod tunnel;
@@ -16,7 +17,7 @@ mod turn;
 
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, Version, header::CONNECTION};
 use hyper::body::Incoming;
 
 pub use answer::Answer;
@@ -27,6 +28,7 @@ use crate::{
     call::{Account, Arriving},
     clock::Moment,
     listen::Door,
+    refusal::Reason,
 };
 
 use step::Delivered;
@@ -42,7 +44,15 @@ impl House {
         let switch = asked.upgrade.then(|| hyper::upgrade::on(&mut request));
         match self.route(&rules, &door, Arriving::of(request), clear, account, now).await {
             Ok(delivered) => self.deliver(delivered, switch, &asked, now),
-            Err(turned) => self.refuse(turned, &asked),
+            Err(turned) => {
+                // Credentials of a CONNECT that serve no more: only a new connection can present others.
+                let worn = door.inside.is_some() && turned.refusal.reason == Reason::NoTask && asked.version < Version::HTTP_2;
+                let mut response = self.refuse(turned, &asked);
+                if worn {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
+            }
         }
     }
 

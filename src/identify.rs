@@ -4,9 +4,18 @@
 //! must name one task. A call without a claim is the ambient task's where the operator gave his
 //! word that only this agent reaches the listener; a wrong claim never is.
 
+mod callers;
 mod claim;
+mod fetch;
+mod issuer;
+mod key_source;
 mod owner;
+mod presented;
+mod proven;
+mod review;
+mod rules;
 mod seen;
+mod spiffe;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -17,17 +26,25 @@ use http::{
 
 use crate::{
     authority::{Found, Registry, Tasks},
-    call::{Caller, Head, How, Listener, Task},
+    call::{Caller, Head, How, Listener, Task, TraceId},
     clock::Moment,
     config::Ambient,
     refusal::{Reason, Refusal},
 };
 
+pub use callers::Callers;
 pub use owner::socket_owner;
+pub use presented::{is_token, token};
+pub use proven::Proven;
+pub use rules::{Identities, Mapped};
 pub use seen::Seen;
+pub use spiffe::{OwnSvid, Spiffe};
 
 /// The field in which a caller may present its handle. Never sent upstream.
 pub const REMIT_TASK: HeaderName = HeaderName::from_static("remit-task");
+
+/// W3C Trace Context §3.2.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// How a call came in.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +55,8 @@ pub struct Arrival<'a> {
     pub proxy_authorization: Option<&'a HeaderValue>,
     /// The owner of the peer's socket, when it is local and was asked for; see [`socket_owner`].
     pub peer_uid: Option<u32>,
+    /// Who the caller proved to be.
+    pub proven: Option<&'a Proven>,
     /// What this connection presented before; None to look everything up.
     pub seen: Option<&'a Seen>,
 }
@@ -75,6 +94,10 @@ pub fn identify(
     let header = single(head.headers.get_all(REMIT_TASK))?;
     let mut found: Option<Found> = None;
     for value in [arrival.proxy_authorization, own].into_iter().flatten() {
+        // A token was looked at before, and says who calls; a handle says for which task.
+        if arrival.proven.is_some_and(Proven::has_token) && is_token(value) {
+            continue;
+        }
         let look = || claim::in_proxy_authorization(value, tasks, now);
         found = Some(agreeing(found, Seen::in_proxy_authorization(arrival.seen, value, now.instant, look)?)?);
     }
@@ -82,13 +105,19 @@ pub fn identify(
         let look = || claim::in_remit_task(value, tasks, now);
         found = Some(agreeing(found, Seen::in_remit_task(arrival.seen, value, now.instant, look)?)?);
     }
-    let caller = |how, task| Caller { how, listener: arrival.listener, task, drift: no_drift() };
-    let Some(Found { task, over }) = found else {
-        return Ok(caller(How::Ambient, of_ambient(arrival, tasks, registry, ambient, now)?));
+    let proof = || arrival.proven.and_then(Proven::proof).cloned();
+    let caller = |how, task| Caller { how, listener: arrival.listener, task, proof: proof(), drift: no_drift() };
+    let (how, Found { task, over }) = match (found, arrival.proven) {
+        (Some(found), proven) => {
+            Proven::check(proven, &found.task, arrival.listener)?;
+            (How::Handle, found)
+        }
+        (None, Some(proven)) => proven.task(trace_of(head), tasks, registry, now)?,
+        (None, None) => return Ok(caller(How::Ambient, of_ambient(arrival, tasks, registry, ambient, now)?)),
     };
     match check(&task, over, registry, now) {
-        Ok(()) => Ok(caller(How::Handle, task)),
-        Err(refusal) => Err(Unserved { refusal, caller: Some(Box::new(caller(How::Handle, task))) }),
+        Ok(()) => Ok(caller(how, task)),
+        Err(refusal) => Err(Unserved { refusal, caller: Some(Box::new(caller(how, task))) }),
     }
 }
 
@@ -98,6 +127,10 @@ pub fn identify(
 /// # Errors
 /// `no_task`, `ambiguous_request`.
 pub fn admit(arrival: &Arrival<'_>, tasks: &Tasks, ambient: Option<&Ambient>, now: Moment) -> Result<(), Refusal> {
+    let by_token = arrival.proven.is_some_and(Proven::has_token);
+    if arrival.proven.is_some() && arrival.proxy_authorization.is_none_or(|v| by_token && is_token(v)) {
+        return Ok(());
+    }
     match arrival.proxy_authorization {
         Some(value) => claim::in_proxy_authorization(value, tasks, now).map(drop),
         None => serving(arrival, ambient).map(drop),
@@ -119,6 +152,11 @@ fn single(all: GetAll<'_, HeaderValue>) -> Result<Option<&HeaderValue>, Refusal>
         None => Ok(first),
         Some(_) => Err(Refusal::new(Reason::AmbiguousRequest, "the call presents several handles in fields of one name")),
     }
+}
+
+/// The trace that a call says it belongs to.
+fn trace_of(head: &Head) -> Option<TraceId> {
+    TraceId::of_traceparent(head.headers.get(&TRACEPARENT)?.to_str().ok()?)
 }
 
 fn agreeing(before: Option<Found>, found: Found) -> Result<Found, Refusal> {

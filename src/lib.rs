@@ -18,6 +18,7 @@ pub mod enforce;
 pub mod forward;
 pub mod identify;
 pub mod intent;
+pub mod jose;
 pub mod listen;
 pub mod metrics;
 pub mod problem;

@@ -8,10 +8,12 @@ mod drain;
 mod messages;
 mod rewind;
 mod server;
+mod socket;
 mod wire;
 
 pub use door::{Door, Inside};
 pub use drain::Drain;
 pub use rewind::Rewind;
 pub use server::{Connect, Limits, Server, Tunnelled, Walk};
+pub use socket::Socket;
 pub use wire::Wire;

@@ -1,13 +1,17 @@
 //! Room 2: the CA, leaf certificates, agent-side and upstream TLS.
 
 mod ca;
+mod front;
 mod leaf;
+mod svid;
 mod upstream;
 
 use std::sync::Arc;
 
 pub use ca::{Authority, CaError};
+pub use front::{Front, OwnCertificate, certificate_from, certified, proof_of};
 pub use leaf::Terminator;
+pub use svid::{Bundles, DomainRoots, Svid, domain_roots};
 pub use upstream::{Offer, UpstreamTls, load_roots, speaks_no_offered};
 
 /// The one TLS backend: rustls on ring.

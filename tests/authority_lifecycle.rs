@@ -68,6 +68,7 @@ impl Live {
             not_below: None,
             ledger,
             token: None,
+            in_tls: None,
             verify: None,
         };
         tokio::spawn(serve(ControlSocket::bind(&dir.join("remit.sock")).unwrap(), control, CancellationToken::new()));

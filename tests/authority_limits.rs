@@ -25,7 +25,7 @@ fn registry() -> Registry {
         id: "bot".into(),
         owner: "o@acme.example".into(),
         spiffe_id: None,
-        service_accounts: vec![],
+        identities: vec![],
         status: Status::Active,
         expires: None,
         workflows: vec!["w".into()],

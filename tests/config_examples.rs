@@ -10,7 +10,10 @@ use std::{
 
 use remit::{
     call::{Effect, Mode, Window},
-    config::{Ca, CatalogSource, Config, CredentialKind, Durability, HostPattern, InjectSpec, OnDrift, Roots, SecretSource, Sink, Status},
+    config::{
+        Ca, CatalogSource, Config, CredentialKind, Durability, HostPattern, IdentitySpec, InjectSpec, OnDrift, Roots, SecretSource, Sink,
+        Status,
+    },
 };
 
 fn examples() -> PathBuf {
@@ -181,7 +184,8 @@ fn every_form_of_the_reference_loads() {
     assert_eq!((config.audit.rotate_size, config.audit.keep), (1 << 30, Duration::from_secs(86400)));
     let agent = &config.registry.agents[0];
     assert_eq!(agent.spiffe_id.as_deref(), Some("spiffe://acme.example/agent/triage-bot"));
-    assert_eq!(agent.service_accounts, ["support/triage-bot".into()]);
+    let account = IdentitySpec::ServiceAccount { name: "support/triage-bot".into(), issuer: None };
+    assert!(agent.identities.iter().any(|i| i.what == account));
     assert_eq!(agent.mode.unwrap().mode, Mode::Observe);
     let grants = &config.registry.workflows[0].grants;
     assert_eq!(grants[0].constraints[2].1, [serde_json::json!(false)]);

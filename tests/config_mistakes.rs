@@ -42,7 +42,7 @@ fn keys() {
         (
             "a\u{202e}b: 1",
             "remit.yaml:2: a\\u{202e}b: unknown key; known here: `version`, `listen`, `tls`, `registry`, `agents`, `workflows`, `catalog`, \
-             `policies`, `credentials`, `tasks`, `labels`, `mode`, `upstream`, `state`, `audit`, `limits`, `timeouts`",
+             `policies`, `credentials`, `tasks`, `issuers`, `spiffe`, `labels`, `mode`, `upstream`, `state`, `audit`, `limits`, `timeouts`",
         ),
     ]);
 }

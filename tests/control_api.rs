@@ -75,6 +75,7 @@ fn api(name: &str, verify: Option<Arc<dyn VerifyToken>>) -> Api {
         registry: Arc::new(ArcSwap::from_pointee(Registry::new(&config.registry, Mode::Enforce))),
         clock: Arc::new(SystemClock),
         proxy: Some("127.0.0.1:8080".parse().unwrap()),
+        in_tls: None,
         not_below: None,
         token: Some(Arc::new(Secret::new(TOKEN.into()))),
         verify,

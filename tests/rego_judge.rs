@@ -35,7 +35,7 @@ fn call(task: Task, intents: Vec<Intent>) -> Understood {
         upgrade: None,
     };
     let account = Account::open(DecisionId::new(1), Instant::now(), Arc::new(Nowhere));
-    let caller = Caller { how: How::Handle, listener: Listener::Forward, task: Arc::new(task), drift: Arc::from([]) };
+    let caller = Caller { how: How::Handle, listener: Listener::Forward, task: Arc::new(task), proof: None, drift: Arc::from([]) };
     Accepted::new(head, account).identified(caller).understood(intents.into_iter().collect(), None, Body::Empty)
 }
 

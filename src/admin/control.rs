@@ -42,6 +42,8 @@ pub struct Control {
     pub clock: Arc<dyn Clock>,
     /// Where calls go: the forward listener, when there is one.
     pub proxy: Option<SocketAddr>,
+    /// The name under which clients reach that in TLS; None: it speaks plain HTTP.
+    pub in_tls: Option<Arc<str>>,
     /// A process whose descendants are never operators: in `remit run`, Remit itself.
     pub not_below: Option<u32>,
     /// Where changes of agents are put on record.

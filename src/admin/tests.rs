@@ -105,6 +105,7 @@ impl Live {
             registry: registry.clone(),
             clock: house.clock.clone(),
             proxy: Some("0.0.0.0:8080".parse().unwrap()),
+            in_tls: None,
             not_below,
             ledger: Default::default(),
             token: None,

@@ -57,9 +57,10 @@ impl Reloader {
     /// Loads everything anew, and puts it in force when nothing is wrong with it.
     async fn reload(&self) {
         let path = self.path.clone();
+        let before = self.house.rules();
         let loaded = tokio::task::spawn_blocking(move || {
             let config = Config::load(&path)?;
-            super::load(&config)
+            super::load_after(&config, Some(&before))
         })
         .await;
         match loaded {
@@ -69,7 +70,7 @@ impl Reloader {
                 }
                 let revision = rules.decider.revision().to_owned();
                 self.warn_of_fixed(&rules.config);
-                rules.broker.watch(|problem| tracing::error!("{problem}"));
+                rules.begin();
                 self.house.tasks().bound_by(&rules.config.tasks);
                 self.house.replace(rules);
                 let ended = self.house.tasks().review(&self.house.rules().registry, Moment::now());

@@ -114,6 +114,9 @@ pub(super) fn decision(out: &mut Vec<u8>, r: &DecisionRecord<'_>) {
     match r.caller {
         Some(caller) => {
             plain!(out, "how", caller.how.as_str());
+            if let Some(proof) = &caller.proof {
+                field!(out, "identity", &proof.identity.to_string());
+            }
             field!(out, "agent", &caller.task.agent.id);
             field!(out, "task", caller.task.id.as_str());
             if !caller.drift.is_empty() {

@@ -29,6 +29,14 @@ struct Current {
     live: Arc<Live>,
 }
 
+/// Whose ambient task is wanted. Without a principal it is for the agent's owner.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct For<'a> {
+    pub(super) agent: &'a str,
+    pub(super) workflow: &'a str,
+    pub(super) principal: Option<&'a Principal>,
+}
+
 impl Ambient {
     /// The task that is current.
     pub(super) fn current_id(&self) -> Option<Arc<str>> {
@@ -38,6 +46,12 @@ impl Ambient {
     /// After a restart: this one is current.
     pub(super) fn goes_on(&self, live: Arc<Live>) {
         self.current.store(Some(Arc::new(Current { live })));
+    }
+
+    /// Whether nothing would be lost with it: no task lives here, and none was ended by someone.
+    pub(super) fn is_idle(&self, now: Moment) -> bool {
+        let _turn = self.turn.lock();
+        self.current.load().as_ref().is_none_or(|c| c.live.task.over(now.instant).is_some() && c.live.end.get() != Some(&End::Asked))
     }
 }
 
@@ -51,27 +65,34 @@ impl Tasks {
     /// someone ended the ambient task, until Remit starts again; what [`super::TaskEvents::started`]
     /// refuses with.
     pub fn ambient(&self, registry: &Registry, agent: &str, workflow: &str, now: Moment) -> Result<Arc<Task>, Refusal> {
-        if let Some(current) = &*self.ambient.current.load()
+        self.ambient_in(&self.ambient, registry, For { agent, workflow, principal: None }, now)
+    }
+
+    /// The ambient task in one place of several; see [`Tasks::ambient`].
+    pub(super) fn ambient_in(&self, place: &Ambient, registry: &Registry, wanted: For<'_>, now: Moment) -> Result<Arc<Task>, Refusal> {
+        let For { agent, workflow, .. } = wanted;
+        if let Some(current) = &*place.current.load()
             && let Some(task) = current.serves(agent, workflow, now)
         {
             return Ok(task);
         }
-        let _turn = self.ambient.turn.lock();
-        let before = self.ambient.current.load_full();
+        let _turn = place.turn.lock();
+        let before = place.current.load_full();
         if let Some(task) = before.as_ref().and_then(|current| current.serves(agent, workflow, now)) {
             return Ok(task);
         }
-        self.succeed(registry, agent, workflow, before.as_deref(), now)
+        self.succeed(place, registry, wanted, before.as_deref(), now)
     }
 
     fn succeed(
         &self,
+        place: &Ambient,
         registry: &Registry,
-        agent: &str,
-        workflow: &str,
+        wanted: For<'_>,
         before: Option<&Current>,
         now: Moment,
     ) -> Result<Arc<Task>, Refusal> {
+        let For { agent, workflow, principal } = wanted;
         let (agent, workflow) = authorised(registry, agent, workflow, now.utc)?;
         let same = before.filter(|b| b.is(&agent.spec.id, &workflow.id));
         if same.is_some_and(|b| b.live.end.get() == Some(&End::Asked)) {
@@ -79,7 +100,8 @@ impl Tasks {
         }
         // What an agent has touched and spent stays with it, whichever workflow comes next.
         let inherits = before.filter(|b| b.live.task.agent.id == agent.spec.id);
-        let principal = Principal { id: agent.spec.owner.clone(), verified: false, claims: json!({}) };
+        let nobody = || Principal { id: agent.spec.owner.clone(), verified: false, claims: json!({}) };
+        let principal = principal.cloned().unwrap_or_else(nobody);
         // One set of labels: what the streams of the one before still touch labels this one too.
         let past = inherits.map(|b| Past::of(&b.live.task)).unwrap_or_default();
         let lifetime = workflow.max_lifetime;
@@ -91,7 +113,7 @@ impl Tasks {
         let cut = task.deadline().checked_add(self.drain).unwrap_or_else(|| task.deadline());
         let live = self.begin(task, Beginning { digest: None, spent, parent: None, cut });
         let task = live.task.clone();
-        self.ambient.current.store(Some(Arc::new(Current { live })));
+        place.current.store(Some(Arc::new(Current { live })));
         if let Some(before) = before
             && same.is_none()
         {

@@ -91,7 +91,7 @@ pub(crate) fn agent(id: &str, workflows: &[&str]) -> AgentSpec {
         id: id.into(),
         owner: "support@acme.example".into(),
         spiffe_id: None,
-        service_accounts: vec![],
+        identities: vec![],
         status: Status::Active,
         expires: None,
         workflows: workflows.iter().map(|w| (*w).into()).collect(),

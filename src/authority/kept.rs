@@ -10,7 +10,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::{
-    call::{Label, Link, Mode, Principal, Task},
+    call::{Identity, Label, Link, Listener, Mode, Principal, Task},
     clock::Moment,
 };
 
@@ -52,6 +52,9 @@ pub(super) struct KeptTask {
     pub(super) started: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     pub(super) expires: OffsetDateTime,
+    /// Where its handle was first shown, and by whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) origin: Option<(Listener, Option<Identity>)>,
     /// Places in [`Kept::pasts`] and [`Kept::counts`].
     pub(super) past: usize,
     pub(super) spent: usize,
@@ -159,6 +162,7 @@ impl KeptTask {
             mode: task.mode,
             started: task.started,
             expires: task.expires(),
+            origin: task.origin.shown(),
             past,
             spent,
         }

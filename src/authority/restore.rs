@@ -7,7 +7,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call::{AgentRef, Ends, Label, LimitRule, Mode, Task, TaskId, Unit, Window},
+    call::{AgentRef, Ends, Label, LimitRule, Mode, Origin, Task, TaskId, Unit, Window},
     clock::Moment,
     config::Status,
 };
@@ -111,10 +111,12 @@ impl Restoring<'_> {
                 Some(hex) => Some(Digest::of_hex(hex).ok_or_else(|| format!("the handle of task {} is not one", task.id))?),
                 None => None,
             };
-            self.begin(task, digest, past, spent, parent);
-        }
-        if let Some(live) = kept.ambient.and_then(|id| self.live(&id)) {
-            tasks.ambient.goes_on(live);
+            let main = kept.ambient.as_deref() == Some(&*task.id);
+            let ambient = digest.is_none() && parent.is_none();
+            let live = self.begin(task, digest, past, spent, parent);
+            if ambient {
+                tasks.ambient_goes_on(&live, main, now);
+            }
         }
         Ok(())
     }
@@ -152,6 +154,7 @@ impl Restoring<'_> {
             labels: past.labels,
             succeeded: past.succeeded,
             redirects: Default::default(),
+            origin: Origin::again(kept.origin),
         });
         let end = task.deadline();
         let cut = if ambient { end.checked_add(self.tasks.drain).unwrap_or(end) } else { end };
@@ -232,13 +235,14 @@ impl Restoring<'_> {
             mode: if body["mode"] == "observe" { Mode::Observe } else { Mode::Enforce },
             started,
             expires,
+            origin: None,
             past: 0,
             spent: 0,
         };
         let live = self.begin(kept, digest, past, Arc::default(), parent);
         debug_assert!(lasts(&live.task, digest.is_some()));
         if digest.is_none() && live.task.parent.is_none() {
-            self.tasks.ambient.goes_on(live);
+            self.tasks.ambient_goes_on(&live, true, self.now);
         }
     }
 
@@ -252,7 +256,7 @@ impl Restoring<'_> {
         self.tasks.forget(&live);
         let task = KeptTask::again(&live);
         let next = self.begin(task, None, Past::of(&before.task), before.spent.clone(), None);
-        self.tasks.ambient.goes_on(next);
+        self.tasks.ambient_goes_on(&next, true, self.now);
     }
 
     fn lifetime(&self, data: &Value) {

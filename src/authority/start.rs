@@ -180,6 +180,7 @@ impl Tasks {
             labels,
             succeeded,
             redirects: Default::default(),
+            origin: Default::default(),
         })
     }
 

@@ -28,6 +28,7 @@ use super::{
     handle::Digest,
     known::KnownAgents,
     limits::{self, Counters, Reservation},
+    proven::Proven,
     shards::Shards,
 };
 
@@ -39,6 +40,7 @@ pub struct Tasks {
     pub(super) drain: Duration,
     pub(super) ambient: Ambient,
     pub(super) known: KnownAgents,
+    pub(super) proven: Proven,
     pub(super) next: AtomicU64,
     pub(super) active: AtomicUsize,
     pub(super) by_digest: Shards<Digest, Arc<Live>>,
@@ -126,6 +128,7 @@ impl Tasks {
             drain,
             ambient: Ambient::default(),
             known: KnownAgents::default(),
+            proven: Proven::default(),
             next: AtomicU64::new(1),
             active: AtomicUsize::new(0),
             by_digest: Shards::new(),

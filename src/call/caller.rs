@@ -1,9 +1,12 @@
 use std::sync::Arc;
 
-use super::Task;
+use serde::{Deserialize, Serialize};
+
+use super::{Proof, Task};
 
 /// The door a call came through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Listener {
     Forward,
     Transparent,
@@ -63,6 +66,8 @@ pub struct Caller {
     pub how: How,
     pub listener: Listener,
     pub task: Arc<Task>,
+    /// What it proved of who it is, where it did.
+    pub proof: Option<Arc<Proof>>,
     /// What of the agent differs from what was registered.
     pub drift: Arc<[Box<str>]>,
 }

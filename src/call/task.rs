@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use super::{Labels, Redirects, Succeeded, TaskId, TraceId};
+use super::{Labels, Origin, Redirects, Succeeded, TaskId, TraceId};
 use crate::clock::Moment;
 
 /// Whether policy refusals are enforced, or only recorded.
@@ -103,6 +103,8 @@ pub struct Task {
     pub succeeded: Arc<Succeeded>,
     /// Where its allowed answers sent it.
     pub redirects: Redirects,
+    /// From where its handle is shown.
+    pub origin: Origin,
 }
 
 /// When a task ends, on both clocks: the monotonic one is enforced, the other is for people.

@@ -8,7 +8,9 @@ use std::{
 
 use crate::{
     config::{
+        Config, IdentitySpec, IssuerSpec, ListenCertificate,
         credentials::RawCredential,
+        identities::RawIdentity,
         read::{MAX_PROBLEMS, Ref, shown, suggestion},
         registry::{RawAgent, RawRegistry},
         tasks::RawAmbient,
@@ -64,6 +66,78 @@ fn unbound(agents: &[RawAgent], ambient: &RawAmbient) -> Option<Problem> {
     let message = format!("agent `{}` is not bound to workflow `{}`", ambient.agent.name, ambient.workflow.name);
     let help = format!("add it to the agent's `workflows` at {}:{}", agent.id.spot.file.display(), agent.id.spot.line);
     Some(ambient.workflow.spot.problem(message).help(help))
+}
+
+/// What the identities of agents refer to, and those between which a caller could not be told apart.
+pub(super) fn identities(registry: &RawRegistry, issuers: &[Ref], specs: &[IssuerSpec]) -> Vec<Problem> {
+    let names = Names::new("issuer", issuers.iter());
+    let clusters = specs.iter().filter(|s| s.kubernetes).count();
+    let mut problems = Vec::new();
+    let all: Vec<(&RawAgent, &RawIdentity)> = registry.agents.iter().flat_map(|a| a.identities.iter().map(move |i| (a, i))).collect();
+    for (agent, identity) in &all {
+        problems.extend(identity.issuer.as_ref().and_then(|r| names.look_up(r)));
+        let account = matches!(identity.rule.what, IdentitySpec::ServiceAccount { issuer: None, .. });
+        if account && clusters > 1 {
+            let problem = identity.name.spot.problem(format!("{clusters} clusters are configured, and this account could be of any"));
+            problems.push(problem.help("add `issuer:` beside it"));
+        }
+        if let Some(workflow) = &identity.workflow
+            && !agent.workflows.iter().any(|w| w.name == workflow.name)
+        {
+            let problem = workflow.spot.problem(format!("agent `{}` is not bound to workflow `{}`", agent.id.name, shown(&workflow.name)));
+            let help = format!("add it to the agent's `workflows` at {}:{}", agent.id.spot.file.display(), agent.id.spot.line);
+            problems.push(problem.help(help));
+        }
+    }
+    problems.extend(overlaps(&all));
+    problems
+}
+
+/// An issuer, a claim, and the value it must have.
+type Asked<'a> = (&'a str, &'a str, String);
+
+/// Rules of two agents of which one asks for a part of what the other does: a token could be both.
+fn overlaps(all: &[(&RawAgent, &RawIdentity)]) -> Vec<Problem> {
+    // By the first claim each asks for, which a rule that asks for more has too.
+    let mut by_first: HashMap<Asked<'_>, Vec<(&RawAgent, &RawIdentity)>> = HashMap::new();
+    let claims = |identity: &RawIdentity| match &identity.rule.what {
+        IdentitySpec::Jwt { issuer, claims } => Some((issuer.clone(), claims.clone())),
+        IdentitySpec::Spiffe(_) | IdentitySpec::ServiceAccount { .. } => None,
+    };
+    for (agent, identity) in all {
+        if let IdentitySpec::Jwt { issuer, claims } = &identity.rule.what
+            && let Some((name, value)) = claims.first()
+        {
+            by_first.entry((issuer, name, value.to_string())).or_default().push((agent, identity));
+        }
+    }
+    let mut problems = Vec::new();
+    for (agent, many) in all {
+        let Some((issuer, asked)) = claims(many) else { continue };
+        let others = asked.iter().filter_map(|(name, value)| by_first.get(&(&*issuer, &**name, value.to_string()))).flatten();
+        for (other, few) in others {
+            if agent.id.name != other.id.name && few.rule.what.is_part_of(&many.rule.what) && problems.len() < MAX_PROBLEMS {
+                let spot = &few.name.spot;
+                let message = format!("a token with these claims is also `{}`, by {}:{}", other.id.name, spot.file.display(), spot.line);
+                problems.push(many.name.spot.problem(message).help("name another claim in the shorter of the two"));
+            }
+        }
+    }
+    problems
+}
+
+/// A listener that shows an SVID needs someone who gives it one.
+pub(super) fn own_svid(config: &Config) -> Option<Problem> {
+    let tls = config.listen.forward_tls.as_ref()?;
+    let file = config.file.clone().unwrap_or_default();
+    let problem = |message: &str| Some(Problem::new(message).at(file.clone(), None).key("listen.forward.tls"));
+    if tls.certificate == ListenCertificate::Svid && config.spiffe.as_ref().is_none_or(|s| s.workload_api.is_none()) {
+        return problem("`svid: true` needs the Workload API").map(|p| p.help("add `spiffe: {workload_api: env}`"));
+    }
+    if config.spiffe.is_none() {
+        return problem("no SPIFFE bundle verifies the certificates of clients").map(|p| p.help("add `spiffe: {…}`"));
+    }
+    None
 }
 
 /// What is defined of one kind.

@@ -11,11 +11,11 @@ use crate::{
         Audit, Ca, CatalogSource, Config, CredentialKind, Limits, Listen, Policies, RegistrySpec, Roots, SecretSource, TaskSpec, Timeouts,
         Tls, Upstream, UpstreamProxy,
         credentials::{RawCredential, credentials},
-        cross, files,
+        cross, files, issuers,
         node::{Kind, Node},
-        read::{Fields, Source, Value, bounded},
+        read::{Fields, Ref, Source, Value, bounded},
         registry::{MODE, RawRegistry},
-        sections,
+        sections, spiffe,
         tasks::{self, RawAmbient},
     },
     problem::{Problem, Problems},
@@ -44,11 +44,15 @@ impl Config {
         let workflows = loader.registry.workflows.iter().map(|w| w.id.clone());
         problems.extend(cross::twice("agent", agents));
         problems.extend(cross::twice("workflow", workflows));
-        problems.extend(cross::twice("identity", loader.registry.agents.iter().flat_map(|a| a.identities.iter().cloned())));
+        problems.extend(cross::twice("identity", loader.registry.agents.iter().flat_map(|a| a.identities.iter().map(|i| i.name.clone()))));
+        problems.extend(cross::twice("issuer", loader.issuers.iter().cloned()));
         problems.extend(cross::twice("credential", loader.credentials.iter().map(|c| c.name.clone())));
         if whole {
             // a name may be defined in the file that could not be read
             problems.extend(cross::check(&loader.registry, &loader.credentials, loader.ambient.as_ref()));
+            let issuers = config.as_ref().map_or(&[][..], |c| &c.issuers);
+            problems.extend(cross::identities(&loader.registry, &loader.issuers, issuers));
+            problems.extend(config.as_ref().and_then(cross::own_svid));
         }
         match config {
             Some(config) if problems.is_empty() => Ok(config.with(loader.registry, loader.credentials, loader.ambient, loader.files)),
@@ -61,13 +65,15 @@ impl Config {
     pub fn observe() -> Self {
         Self {
             file: None,
-            listen: Listen { forward: Some(([127, 0, 0, 1], 0).into()), admin: None, control: None, control_tcp: None },
+            listen: Listen { forward: Some(([127, 0, 0, 1], 0).into()), forward_tls: None, admin: None, control: None, control_tcp: None },
             tls: Tls { ca: Ca::Ephemeral, publish: None, upstream_roots: vec![Roots::System], tunnel: Vec::new() },
             registry: RegistrySpec::default(),
             catalog: vec![CatalogSource::Builtin],
             policies: Policies { builtin: true, paths: Vec::new(), exfiltration: None },
             credentials: Vec::new(),
             ambient: None,
+            issuers: Vec::new(),
+            spiffe: None,
             tasks: TaskSpec::default(),
             mode: Mode::Observe,
             upstream: Upstream { allow_addresses: Vec::new(), resolve: Vec::new(), proxy: UpstreamProxy::None },
@@ -102,13 +108,15 @@ struct Loader {
     registry: RawRegistry,
     credentials: Vec<RawCredential>,
     ambient: Option<RawAmbient>,
+    /// The names of the issuers.
+    issuers: Vec<Ref>,
     files: Vec<PathBuf>,
     problems: Vec<Problem>,
     /// Files, or lists of them, that could not be read.
     unread: usize,
 }
 
-const MAIN: [&str; 17] = [
+const MAIN: [&str; 19] = [
     "version",
     "listen",
     "tls",
@@ -119,6 +127,8 @@ const MAIN: [&str; 17] = [
     "policies",
     "credentials",
     "tasks",
+    "issuers",
+    "spiffe",
     "labels",
     "mode",
     "upstream",
@@ -160,9 +170,13 @@ impl Loader {
     fn sections(&mut self, fields: &Fields<'_>, base: &Path, name: &Path) -> Config {
         let files = &mut self.files;
         let audit = sections::audit(fields.optional("audit"), base.join("audit"));
+        let (issuers, names) = issuers::issuers(fields.optional("issuers"), files);
+        self.issuers = names;
         Config {
             file: Some(name.to_path_buf()),
-            listen: sections::listen(fields.optional("listen")),
+            listen: sections::listen(fields.optional("listen"), files),
+            issuers,
+            spiffe: spiffe::spiffe(fields.optional("spiffe"), files),
             tls: sections::tls(fields.optional("tls"), files),
             catalog: sections::catalog(fields.optional("catalog"), files),
             policies: sections::policies(fields.optional("policies"), files),

@@ -7,7 +7,9 @@ use serde_json::json;
 use crate::{
     call::{Effect, Label, Mode},
     config::{
-        AgentSpec, GrantSpec, ModeSpec, OnDrift, Status, WideLimitSpec, WorkflowSpec, attested, limits,
+        AgentSpec, GrantSpec, IdentitySpec, ModeSpec, OnDrift, Status, WideLimitSpec, WorkflowSpec, attested,
+        identities::{RawIdentity, identities},
+        limits,
         node::Kind,
         read::{Fields, Ref, Value, shown},
         units,
@@ -18,7 +20,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct RawAgent {
     pub(super) id: Ref,
-    pub(super) identities: Vec<Ref>,
+    pub(super) identities: Vec<RawIdentity>,
     pub(super) workflows: Vec<Ref>,
     pub(super) delegates_to: Vec<Ref>,
     pub(super) spec: Option<AgentSpec>,
@@ -81,13 +83,15 @@ fn agent(value: &Value<'_>) -> Option<RawAgent> {
     let attested = fields.optional("attested").map(attested::attested);
     let limits = limits_of(&fields);
     let mode = mode(&fields);
-    let one = |list: &[Ref], kind| list.iter().find_map(|r| r.name.strip_prefix(kind).map(str::to_string));
     let spec = || {
         Some(AgentSpec {
             id: Arc::clone(&id.name),
             owner: owner?.into(),
-            spiffe_id: one(&identities, SPIFFE).map(Into::into),
-            service_accounts: identities.iter().filter_map(|r| r.name.strip_prefix(ACCOUNT).map(Into::into)).collect(),
+            spiffe_id: identities.iter().find_map(|i| match &i.rule.what {
+                IdentitySpec::Spiffe(id) => Some(id.clone()),
+                _ => None,
+            }),
+            identities: identities.iter().map(|i| i.rule.clone()).collect(),
             status: settled(status)?.unwrap_or_default(),
             expires: settled(expires)?,
             workflows: workflows.iter().map(|r| Arc::clone(&r.name)).collect(),
@@ -119,47 +123,6 @@ fn id(fields: &Fields<'_>) -> Option<Ref> {
     let value = fields.required("id", "give it a name")?;
     value.parse(units::id)?;
     Some(Ref { name: value.text()?.into(), spot: value.spot() })
-}
-
-const SPIFFE: &str = "spiffe ";
-const ACCOUNT: &str = "service_account ";
-
-/// Each identity with its kind before it, so that one name space holds both.
-fn identities(value: &Value<'_>) -> Vec<Ref> {
-    let mut found: Vec<Ref> = Vec::new();
-    for item in value.list().unwrap_or_default() {
-        let Some(fields) = item.fields(&["spiffe", "service_account"]) else { continue };
-        if fields.has("spiffe") == fields.has("service_account") {
-            item.wrong("an identity is one of `spiffe` and `service_account`", "write each as an item of its own");
-            continue;
-        }
-        if let Some(spiffe) = fields.optional("spiffe")
-            && spiffe.parse(units::spiffe_id).is_some()
-        {
-            if found.iter().any(|r| r.name.starts_with(SPIFFE)) {
-                spiffe.wrong("the agent has more than one SPIFFE ID", "register a second agent for it");
-            }
-            found.extend(spiffe.text().map(|t| Ref { name: format!("{SPIFFE}{t}").into(), spot: spiffe.spot() }));
-        }
-        if let Some(account) = fields.optional("service_account")
-            && account.parse(service_account).is_some()
-        {
-            found.extend(account.text().map(|t| Ref { name: format!("{ACCOUNT}{t}").into(), spot: account.spot() }));
-        }
-    }
-    found
-}
-
-/// `namespace/name`, each a DNS name (RFC 1123) as Kubernetes has it.
-fn service_account(text: &str) -> Result<(), (String, String)> {
-    let dns = |s: &str, dots: bool| {
-        let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || (dots && b == b'.');
-        !s.is_empty() && s.bytes().all(good) && !s.starts_with(['-', '.']) && !s.ends_with(['-', '.'])
-    };
-    match text.split_once('/') {
-        Some((namespace, name)) if dns(namespace, false) && dns(name, true) => Ok(()),
-        _ => Err((format!("`{}` is no service account", shown(text)), "write it as namespace/name".to_string())),
-    }
 }
 
 fn on_drift(value: &Value<'_>, agent: &Fields<'_>) -> Option<OnDrift> {

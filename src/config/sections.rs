@@ -14,7 +14,7 @@ use crate::{
         Timeouts, Tls, Upstream, UpstreamProxy, credentials, files, guardrails, inline,
         node::Kind,
         read::{Fields, Value, shown, suggestion},
-        units,
+        spiffe, units,
     },
     secret::Secret,
 };
@@ -27,21 +27,18 @@ fn or<'a, T>(fields: &Fields<'a>, key: &str, default: T, read: impl FnOnce(&Valu
 /// Where calls are taken when the file does not say.
 const FORWARD: &str = "127.0.0.1:8080";
 
-pub(super) fn listen(value: Option<&Value<'_>>) -> Listen {
-    let default = Listen { forward: FORWARD.parse().ok(), admin: None, control: None, control_tcp: None };
+pub(super) fn listen(value: Option<&Value<'_>>, files: &mut Vec<PathBuf>) -> Listen {
+    let default = Listen { forward: FORWARD.parse().ok(), forward_tls: None, admin: None, control: None, control_tcp: None };
     let Some(fields) = value.and_then(|v| v.fields(&["forward", "transparent", "inbound", "admin", "control"])) else { return default };
     for key in ["transparent", "inbound"] {
         if let Some(later) = fields.optional(key) {
             later.not_yet(&format!("the {key} listener"));
         }
     }
+    let forward = fields.optional("forward").and_then(|v| spiffe::listen_tls(v, files));
+    let (forward, forward_tls) = forward.map_or((default.forward, None), |(address, tls)| (Some(address), tls));
     let (control, control_tcp) = or(&fields, "control", (None, None), control);
-    Listen {
-        forward: or(&fields, "forward", default.forward, |v| v.parse(units::socket).map(Some)),
-        admin: or(&fields, "admin", None, |v| v.parse(units::socket).map(Some)),
-        control,
-        control_tcp,
-    }
+    Listen { forward, forward_tls, admin: or(&fields, "admin", None, |v| v.parse(units::socket).map(Some)), control, control_tcp }
 }
 
 /// `unix:remit.sock`, or with a port: `{unix: remit.sock, tcp: 127.0.0.1:9902, token: {file: FILE}}`.

@@ -9,6 +9,8 @@ use crate::{
     secret::Secret,
 };
 
+use super::{IdentityRule, IssuerSpec, ListenTls, SpiffeSpec};
+
 /// A checked configuration: what is here can be built, or says at build time which file is at fault.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -21,6 +23,10 @@ pub struct Config {
     pub policies: Policies,
     pub credentials: Vec<CredentialSpec>,
     pub ambient: Option<Ambient>,
+    /// Whose tokens prove who calls.
+    pub issuers: Vec<IssuerSpec>,
+    /// Whose SVIDs prove who calls.
+    pub spiffe: Option<SpiffeSpec>,
     pub tasks: TaskSpec,
     pub mode: Mode,
     pub upstream: Upstream,
@@ -36,6 +42,8 @@ pub struct Config {
 #[derive(Debug, Clone, Default)]
 pub struct Listen {
     pub forward: Option<SocketAddr>,
+    /// Makes it an HTTPS proxy.
+    pub forward_tls: Option<ListenTls>,
     pub admin: Option<SocketAddr>,
     /// The control socket's path.
     pub control: Option<PathBuf>,
@@ -115,7 +123,7 @@ pub struct AgentSpec {
     pub id: Arc<str>,
     pub owner: Arc<str>,
     pub spiffe_id: Option<Arc<str>>,
-    pub service_accounts: Vec<Box<str>>,
+    pub identities: Vec<IdentityRule>,
     pub status: Status,
     pub expires: Option<OffsetDateTime>,
     pub workflows: Vec<Arc<str>>,

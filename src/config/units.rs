@@ -8,7 +8,7 @@ use std::{
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    call::Host,
+    call::{Host, spiffe_domain},
     config::{Cidr, HostPattern, read::shown},
 };
 
@@ -129,28 +129,8 @@ pub(super) fn host_pattern(text: &str) -> Parsed<HostPattern> {
 
 /// A SPIFFE ID (SPIFFE-ID §2): `spiffe://trust-domain/path`, compared byte for byte.
 pub(super) fn spiffe_id(text: &str) -> Parsed<()> {
-    let wrong =
-        |why: &str| (format!("`{}` is no SPIFFE ID: {why}", shown(text)), "write it as spiffe://example.org/agent/name".to_string());
-    let rest = text.strip_prefix("spiffe://").ok_or_else(|| wrong("it does not begin with `spiffe://`"))?;
-    if text.len() > 2048 {
-        return Err(wrong("it is longer than 2048 bytes"));
-    }
-    let (domain, path) = rest.split_once('/').ok_or_else(|| wrong("it has no path, so it names no workload"))?;
-    if domain.is_empty() || domain.len() > 255 {
-        return Err(wrong("its trust domain is empty or longer than 255 bytes"));
-    }
-    if !domain.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_')) {
-        return Err(wrong("its trust domain may hold only a-z, 0-9, `.`, `-` and `_`"));
-    }
-    for segment in path.split('/') {
-        if matches!(segment, "" | "." | "..") {
-            return Err(wrong("its path has an empty, `.` or `..` segment"));
-        }
-        if !segment.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')) {
-            return Err(wrong("its path may hold only letters, digits, `.`, `-` and `_`"));
-        }
-    }
-    Ok(())
+    let help = "write it as spiffe://example.org/agent/name".to_string();
+    spiffe_domain(text).map(|_| ()).map_err(|why| (format!("`{}` is no SPIFFE ID: {why}", shown(text)), help))
 }
 
 /// A name that stands in logs, metrics and URLs: letters, digits, `.`, `_`, `-`.

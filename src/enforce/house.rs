@@ -12,6 +12,7 @@ use crate::{
     credential::Broker,
     decide::Decider,
     forward::Forward,
+    identify::Callers,
     intent::Catalog,
     listen::Drain,
     metrics::Metrics,
@@ -25,10 +26,22 @@ use super::open::{Again, OpenCalls};
 pub struct Rules {
     pub config: Config,
     pub registry: Arc<Registry>,
+    /// None: nothing is configured by which a caller could prove who it is.
+    pub callers: Option<Arc<Callers>>,
     pub catalog: Catalog,
     pub decider: Decider,
     pub broker: Arc<Broker>,
     pub forward: Forward,
+}
+
+impl Rules {
+    /// Begins what keeps them fresh: secrets that rotate, keys that are fetched. Needs a Tokio runtime.
+    pub fn begin(&self) {
+        self.broker.watch(|problem| tracing::error!("{problem}"));
+        if let Some(callers) = &self.callers {
+            callers.begin();
+        }
+    }
 }
 
 /// What lives as long as the process.

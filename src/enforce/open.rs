@@ -127,7 +127,7 @@ impl OpenCall {
             upgrade: self.upgrade.as_deref(),
             body_bytes: self.body_bytes,
         };
-        let Caller { how, listener, task, drift: before } = &self.caller;
+        let Caller { how, listener, task, drift: before, proof: _ } = &self.caller;
         Facts { task, how: *how, listener: *listener, drift: drift.unwrap_or(before), request }
     }
 }

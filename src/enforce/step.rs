@@ -23,7 +23,7 @@ use crate::{
 };
 
 use super::{
-    Again, House, Rules, accept, drift, read,
+    Again, House, Rules, accept, drift, prove, read,
     turn::{At, Brief, Turned, traceparent},
 };
 
@@ -64,7 +64,12 @@ impl House {
 
     /// Who calls, and for whom.
     pub(super) async fn identify(&self, rules: &Rules, door: &Door, accepted: Accepted, now: Moment) -> Step<Identified> {
-        let arrival = self.arrival(rules, door, door.inside.as_ref().and_then(|i| i.claim.as_ref()));
+        let claim = door.inside.as_ref().and_then(|i| i.claim.as_ref());
+        let proven = match prove::prove(rules.callers.as_ref(), door, claim, &accepted.head().headers, now).await {
+            Ok(proven) => proven,
+            Err(refusal) => return Err(self.turn(rules, door, At::Accepted(accepted), refusal).await),
+        };
+        let arrival = Arrival { proven: proven.as_deref(), ..self.arrival(rules, door, claim) };
         match identify::identify(&arrival, accepted.head(), self.tasks(), &rules.registry, rules.config.ambient.as_ref(), now) {
             Ok(caller) => Ok(drift::shown(rules, accepted.identified(caller))),
             Err(Unserved { refusal, caller }) => {
@@ -80,7 +85,7 @@ impl House {
     pub(super) fn arrival<'a>(&self, rules: &Rules, door: &'a Door, claim: Option<&'a http::HeaderValue>) -> Arrival<'a> {
         let narrowed = rules.config.ambient.as_ref().is_some_and(|a| !a.uid.is_empty());
         let peer_uid = if narrowed { *door.peer_uid.get_or_init(|| identify::socket_owner(door.local, door.peer)) } else { None };
-        Arrival { listener: door.listener, peer: door.peer, proxy_authorization: claim, peer_uid, seen: Some(&door.seen) }
+        Arrival { listener: door.listener, peer: door.peer, proxy_authorization: claim, peer_uid, proven: None, seen: Some(&door.seen) }
     }
 
     /// What is asked for; reads the body where the operation is judged by it.

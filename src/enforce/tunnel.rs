@@ -1,19 +1,19 @@
 use std::sync::Arc;
 
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::{
     call::{Accepted, Account, Body, Destination, Head, Listener, Path, Scheme},
     clock::Moment,
-    identify,
-    listen::{Connect, Door, Rewind, Walk},
+    identify::{self, Arrival},
+    listen::{Connect, Door, Rewind, Socket, Walk},
     refusal::{Reason, Refusal},
     tls::Terminator,
 };
 
 use super::{
-    Answer, House, Rules, accept,
+    Answer, House, Rules, accept, prove,
     turn::{Asked, At, Turned},
 };
 
@@ -44,15 +44,25 @@ impl Walk for House {
             Ok(to) => to,
             Err(refusal) => return refuse(self.turn(&rules, &door, raw(account, None), refusal).await),
         };
+        let tunnelled = rules.config.tls.tunnel.iter().any(|t| t.matches(&to.host));
         let claim = match identify::proxy_authorization(request.headers()) {
             Ok(claim) => claim.cloned(),
             Err(refusal) => return refuse(self.turn(&rules, &door, raw(account, Some(to)), refusal).await),
         };
-        let arrival = self.arrival(&rules, &door, claim.as_ref());
+        let proven = match prove::prove(rules.callers.as_ref(), &door, claim.as_ref(), &HeaderMap::new(), now).await {
+            Ok(proven) => proven,
+            // That it is nobody's is told inside, where a client shows it.
+            Err(refusal) if refusal.reason == Reason::UnknownAgent && !tunnelled => {
+                account.discard();
+                return Connect::Intercept { host: to.host, port: to.port, claim };
+            }
+            Err(refusal) => return refuse(self.turn(&rules, &door, raw(account, Some(to)), refusal).await),
+        };
+        let arrival = Arrival { proven: proven.as_deref(), ..self.arrival(&rules, &door, claim.as_ref()) };
         if let Err(refusal) = identify::admit(&arrival, self.tasks(), rules.config.ambient.as_ref(), now) {
             return refuse(self.turn(&rules, &door, raw(account, Some(to)), refusal).await);
         }
-        if !rules.config.tls.tunnel.iter().any(|t| t.matches(&to.host)) {
+        if !tunnelled {
             // What is inside is what is accounted for.
             account.discard();
             return Connect::Intercept { host: to.host, port: to.port, claim };
@@ -114,7 +124,7 @@ impl House {
         match opened {
             Ok(tunnel) => {
                 reservation.commit();
-                Ok(Box::new(move |agent: Rewind<tokio::net::TcpStream>| Box::pin(tunnel.pass(agent, account))))
+                Ok(Box::new(move |agent: Rewind<Socket>| Box::pin(tunnel.pass(agent, account))))
             }
             Err(refusal) => {
                 reservation.cancel();

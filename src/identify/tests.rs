@@ -1,3 +1,5 @@
+mod proven;
+
 use base64::{
     Engine,
     engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
@@ -67,6 +69,7 @@ impl<'a> Call<'a> {
             peer: self.peer.parse().unwrap(),
             proxy_authorization: connect,
             peer_uid: self.uid,
+            proven: None,
             seen: self.seen.as_ref(),
         }
     }

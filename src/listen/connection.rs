@@ -26,10 +26,13 @@ use tokio::{
     time::timeout,
 };
 
-use crate::call::{Host, Listener, Scheme};
+use crate::{
+    call::{Host, Listener, Proof, Scheme},
+    tls::Front,
+};
 
 use super::{
-    Connect, Door, Drain, Inside, Limits, Rewind, Tunnelled, Walk, Wire,
+    Connect, Door, Drain, Inside, Limits, Rewind, Socket, Tunnelled, Walk, Wire,
     messages::Ends,
     wire::{InFlight, Watch, Watched},
 };
@@ -44,6 +47,24 @@ pub(super) struct Serving<W> {
     pub(super) limits: Arc<Limits>,
     pub(super) drain: Drain,
     pub(super) open: Arc<AtomicUsize>,
+    /// TLS of the listener itself.
+    pub(super) front: Option<Front>,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone)]
+struct From {
+    peer: SocketAddr,
+    local: SocketAddr,
+    /// What its certificate proved.
+    proof: Option<Arc<Proof>>,
+}
+
+impl From {
+    fn door(&self, wire: &Arc<Wire>, inside: Option<Inside>) -> Arc<Door> {
+        let door = Door::new(Listener::Forward, self.peer, self.local, wire.clone(), inside);
+        Arc::new(Door { proof: self.proof.clone(), ..door })
+    }
 }
 
 /// A place among the connections; given back when dropped.
@@ -75,15 +96,30 @@ impl<W: Walk> Serving<W> {
         let too_many = before >= self.limits.connections;
         self.drain.clone().spawn(async move {
             let (_place, _counted) = (place, counted);
-            self.outer(tcp, peer, too_many).await;
+            let Ok(local) = tcp.local_addr() else { return };
+            if let Some((socket, proof)) = self.socket(tcp).await {
+                self.outer(socket, From { peer, local, proof }, too_many).await;
+            }
         });
     }
 
+    /// The connection itself, and what its certificate proves; None when it never got that far.
+    async fn socket(&self, tcp: TcpStream) -> Option<(Socket, Option<Arc<Proof>>)> {
+        let Some(front) = &self.front else { return Some((Socket::Plain(tcp), None)) };
+        match timeout(self.limits.header, front.accept(tcp)).await {
+            Ok(Ok((tls, proof))) => Some((Socket::Tls(Box::new(tls)), proof)),
+            Ok(Err(error)) => {
+                tracing::info!(%error, "a TLS handshake with the proxy failed");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
     /// The connection to the proxy itself: absolute form, or one CONNECT.
-    async fn outer(self, tcp: TcpStream, peer: SocketAddr, too_many: bool) {
-        let Ok(local) = tcp.local_addr() else { return };
+    async fn outer(self, socket: Socket, from: From, too_many: bool) {
         let wire = Arc::new(Wire::default());
-        let door = Arc::new(Door::new(Listener::Forward, peer, local, wire.clone(), None));
+        let door = from.door(&wire, None);
         let (hand_over, mut handed) = tokio::sync::oneshot::channel();
         let hand_over = HandOver::new(Some(hand_over));
         let service = service_fn(|request: Request<Incoming>| {
@@ -100,12 +136,12 @@ impl<W: Walk> Serving<W> {
                 Ok::<_, Infallible>(serving.connect(door, request, hand_over).await)
             }
         });
-        let io = TokioIo::new(Watched::new(tcp, wire, self.watch_h1()));
+        let io = TokioIo::new(Watched::new(socket, wire, self.watch_h1()));
         let connection = self.h1().keep_alive(!too_many).serve_connection(io, service).with_upgrades();
         let ended = self.until_drained(connection, |c| c.graceful_shutdown()).await;
         self.note(door, ended).await;
         if let Ok((upgrade, next)) = handed.try_recv() {
-            self.upgraded(upgrade, next, peer, local).await;
+            self.upgraded(upgrade, next, from).await;
         }
     }
 
@@ -124,22 +160,22 @@ impl<W: Walk> Serving<W> {
     }
 
     /// Goes on with the socket once the CONNECT is answered.
-    async fn upgraded(&self, upgrade: hyper::upgrade::OnUpgrade, next: Next, peer: SocketAddr, local: SocketAddr) {
+    async fn upgraded(&self, upgrade: hyper::upgrade::OnUpgrade, next: Next, from: From) {
         let Ok(upgraded) = upgrade.await else { return };
-        let Ok(parts) = upgraded.downcast::<TokioIo<Watched<TcpStream>>>() else { return };
-        let stream = Rewind::new(parts.read_buf, parts.io.into_inner().into_inner());
+        let Ok(parts) = upgraded.downcast::<TokioIo<Watched<Socket>>>() else { return };
+        let mut stream = Rewind::new(parts.read_buf, parts.io.into_inner().into_inner());
         let mut inside = match next {
             Next::Tunnel(pass) => return pass(stream).await,
             Next::Intercept(inside) => inside,
         };
-        let first = match timeout(self.limits.header, first_byte(&stream)).await {
+        let first = match timeout(self.limits.header, first_byte(&mut stream)).await {
             Ok(Ok(Some(byte))) => byte,
             _ => return,
         };
         // 22 is a TLS handshake record (RFC 8446 §5.1); anything else can only be plain HTTP.
         if first != 22 {
             inside.scheme = Scheme::Http;
-            return self.inner_h1(stream, inside, peer, local).await;
+            return self.inner_h1(stream, inside, from).await;
         }
         let Ok(acceptor) = self.walk.terminator().acceptor(&inside.host) else { return };
         let tls = match timeout(self.limits.header, acceptor.accept(stream)).await {
@@ -153,18 +189,18 @@ impl<W: Walk> Serving<W> {
         let session = tls.get_ref().1;
         inside.sni = session.server_name().and_then(|name| Host::parse(name).ok());
         if session.alpn_protocol() == Some(b"h2") {
-            self.inner_h2(tls, inside, peer, local).await;
+            self.inner_h2(tls, inside, from).await;
         } else {
-            self.inner_h1(tls, inside, peer, local).await;
+            self.inner_h1(tls, inside, from).await;
         }
     }
 
-    async fn inner_h1<S>(&self, stream: S, inside: Inside, peer: SocketAddr, local: SocketAddr)
+    async fn inner_h1<S>(&self, stream: S, inside: Inside, from: From)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let wire = Arc::new(Wire::default());
-        let door = Arc::new(Door::new(Listener::Forward, peer, local, wire.clone(), Some(inside)));
+        let door = from.door(&wire, Some(inside));
         let service = service_fn(|request| self.call(door.clone(), request));
         let io = TokioIo::new(Watched::new(stream, wire, self.watch_h1()));
         let connection = self.h1().serve_connection(io, service).with_upgrades();
@@ -182,12 +218,12 @@ impl<W: Walk> Serving<W> {
         }
     }
 
-    async fn inner_h2<S>(&self, stream: S, inside: Inside, peer: SocketAddr, local: SocketAddr)
+    async fn inner_h2<S>(&self, stream: S, inside: Inside, from: From)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let wire = Arc::new(Wire::default());
-        let door = Arc::new(Door::new(Listener::Forward, peer, local, wire.clone(), Some(inside)));
+        let door = from.door(&wire, Some(inside));
         let serving = self.clone();
         let service = service_fn(move |request| {
             let (serving, door) = (serving.clone(), door.clone());
@@ -275,13 +311,17 @@ fn ends(request: &Request<Incoming>) -> Ends {
 }
 
 /// The first byte of what is inside a CONNECT, left to be read again; None at its end.
-async fn first_byte(stream: &Rewind<TcpStream>) -> io::Result<Option<u8>> {
+async fn first_byte(stream: &mut Rewind<Socket>) -> io::Result<Option<u8>> {
     if let Some(byte) = stream.ahead().first() {
         return Ok(Some(*byte));
     }
-    let mut byte = [0; 1];
-    let n = stream.inner().peek(&mut byte).await?;
-    Ok((n == 1).then_some(byte[0]))
+    if let Socket::Plain(tcp) = stream.inner() {
+        let mut byte = [0; 1];
+        let n = tcp.peek(&mut byte).await?;
+        return Ok((n == 1).then_some(byte[0]));
+    }
+    stream.look_ahead().await?;
+    Ok(stream.ahead().first().copied())
 }
 
 /// A body that keeps its call in flight until it is over.

@@ -5,7 +5,7 @@ use std::{
 
 use http::HeaderValue;
 
-use crate::call::{Host, Listener, Scheme, Seen};
+use crate::call::{Host, Listener, Proof, Scheme, Seen};
 
 use super::Wire;
 
@@ -19,6 +19,8 @@ pub struct Door {
     pub inside: Option<Inside>,
     /// The bytes' own account: where a head was seen, whether a call is in flight.
     pub wire: Arc<Wire>,
+    /// What the connection's certificate proved.
+    pub proof: Option<Arc<Proof>>,
     /// What the connection presented before, so that a claim is looked up once.
     pub seen: Seen,
     /// The uid that owns the peer's socket, looked up once when it is asked for.
@@ -40,6 +42,6 @@ pub struct Inside {
 impl Door {
     #[must_use]
     pub fn new(listener: Listener, peer: SocketAddr, local: SocketAddr, wire: Arc<Wire>, inside: Option<Inside>) -> Self {
-        Self { listener, peer, local, inside, wire, seen: Seen::default(), peer_uid: OnceLock::new() }
+        Self { listener, peer, local, inside, wire, proof: None, seen: Seen::default(), peer_uid: OnceLock::new() }
     }
 }

@@ -4,8 +4,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 /// A stream with bytes that were read ahead of it.
 #[derive(Debug)]
@@ -28,6 +28,21 @@ impl<S> Rewind<S> {
     #[must_use]
     pub fn inner(&self) -> &S {
         &self.inner
+    }
+}
+
+impl<S: AsyncRead + Unpin> Rewind<S> {
+    /// Reads a little ahead, when nothing was yet; at the stream's end nothing is.
+    ///
+    /// # Errors
+    /// When the stream cannot be read.
+    pub async fn look_ahead(&mut self) -> io::Result<()> {
+        if self.ahead.is_empty() {
+            let mut buffer = BytesMut::with_capacity(64);
+            self.inner.read_buf(&mut buffer).await?;
+            self.ahead = buffer.freeze();
+        }
+        Ok(())
     }
 }
 

@@ -10,14 +10,14 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use crate::{
     call::{Host, Listener},
-    tls::Terminator,
+    tls::{Front, Terminator},
 };
 
-use super::{Door, Drain, Rewind, connection::Serving};
+use super::{Door, Drain, Rewind, Socket, connection::Serving};
 
 /// What a listener hands its calls to.
 pub trait Walk: Clone + Send + Sync + 'static {
@@ -56,7 +56,7 @@ pub enum Connect<B> {
 }
 
 /// Passes the agent's bytes on; called once the CONNECT is answered.
-pub type Tunnelled = Box<dyn FnOnce(Rewind<TcpStream>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+pub type Tunnelled = Box<dyn FnOnce(Rewind<Socket>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 impl<B> std::fmt::Debug for Connect<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -87,6 +87,7 @@ pub struct Server {
     listener: TcpListener,
     limits: Limits,
     open: Arc<AtomicUsize>,
+    front: Option<Front>,
 }
 
 impl Server {
@@ -97,7 +98,13 @@ impl Server {
     pub fn bind(address: SocketAddr, limits: Limits) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener: TcpListener::from_std(listener)?, limits, open: Arc::default() })
+        Ok(Self { listener: TcpListener::from_std(listener)?, limits, open: Arc::default(), front: None })
+    }
+
+    /// Makes it a listener in TLS.
+    #[must_use]
+    pub fn in_tls(self, front: Option<Front>) -> Self {
+        Self { front, ..self }
     }
 
     /// The address that was bound, with the port that was free.
@@ -110,7 +117,7 @@ impl Server {
 
     /// Accepts until a drain is asked for.
     pub async fn run<W: Walk>(self, walk: W, drain: Drain) {
-        let serving = Serving { walk, limits: Arc::new(self.limits), drain: drain.clone(), open: self.open };
+        let serving = Serving { walk, limits: Arc::new(self.limits), drain: drain.clone(), open: self.open, front: self.front };
         loop {
             let accepted = tokio::select! {
                 biased;

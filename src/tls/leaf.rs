@@ -54,6 +54,14 @@ impl Terminator {
         &self.minter.authority
     }
 
+    /// A leaf for `host`, made anew before it expires.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn leaf(&self, host: &Host) -> Result<Arc<CertifiedKey>, CaError> {
+        self.minter.leaf(host)
+    }
+
     /// The acceptor for a connection to `host`.
     ///
     /// # Errors

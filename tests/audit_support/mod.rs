@@ -92,7 +92,7 @@ impl Default for Sample {
             params.push(name.into(), Param::Text(value.into()));
         }
         Self {
-            caller: Caller { how: How::Handle, listener: Listener::Forward, task: Arc::new(task()), drift: Arc::from([]) },
+            caller: Caller { how: How::Handle, listener: Listener::Forward, task: Arc::new(task()), proof: None, drift: Arc::from([]) },
             method: http::Method::POST,
             to: Destination { scheme: Scheme::Https, host: Host::parse("api.github.com").unwrap(), port: 443 },
             path: CallPath::parse("/repos/acme/web/issues".parse().unwrap()).unwrap(),
@@ -158,6 +158,7 @@ pub fn task() -> Task {
         labels: Default::default(),
         succeeded: Default::default(),
         redirects: Default::default(),
+        origin: Default::default(),
     }
 }
 

@@ -26,7 +26,7 @@ pub fn agent(id: &str, workflows: &[&str], on_drift: OnDrift) -> AgentSpec {
         id: id.into(),
         owner: "owner@acme.example".into(),
         spiffe_id: None,
-        service_accounts: Vec::new(),
+        identities: Vec::new(),
         status: Status::Active,
         expires: None,
         workflows: workflows.iter().map(|w| Arc::from(*w)).collect(),
@@ -198,6 +198,7 @@ pub fn task_of(links: Vec<Link>) -> Task {
         labels: Default::default(),
         succeeded: Default::default(),
         redirects: Default::default(),
+        origin: Default::default(),
     }
 }
 

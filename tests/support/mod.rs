@@ -7,8 +7,11 @@ pub mod agent;
 pub mod chunks;
 pub mod lab;
 pub mod log;
+pub mod svid;
+pub mod tokens;
 pub mod upstream;
 pub mod web;
+pub mod workload;
 
 pub use agent::{Answer, Conn};
 pub use lab::{HOST, Lab, Remit, SECRET, Settings};

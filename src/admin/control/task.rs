@@ -171,7 +171,10 @@ fn principal(said: Option<Arc<str>>, proven: Option<Principal>) -> Result<Princi
 
 fn created(control: &Control, started: Result<(Arc<Task>, Handle), Refusal>) -> Result<Response, Answer> {
     let (task, handle) = started.map_err(|refusal| Answer::refused(&refusal))?;
-    let proxy = control.proxy.map(|address| format!("http://task:{}@{}", handle.expose(), reachable(address)));
+    let proxy = control.proxy.map(|address| match &control.in_tls {
+        None => format!("http://task:{}@{}", handle.expose(), reachable(address)),
+        Some(name) => format!("https://task:{}@{name}:{}", handle.expose(), address.port()),
+    });
     let body = json!({"id": task.id.as_str(), "handle": handle.expose(), "proxy": proxy, "expires": answer::stamp(task.expires())});
     Ok(([(LOCATION, format!("/v1/tasks/{}", task.id))], json_body(StatusCode::CREATED, &body)).into_response())
 }

@@ -8,7 +8,7 @@ use crate::{
         Change, Delegate, End, Kept, Registry, Since, Tasks,
         fixture::{DRAIN, House, agent, grant, spec, workflow},
     },
-    call::{Label, LimitRule, Mode, Observed, Offered, Task, TaskId, Window},
+    call::{Label, LimitRule, Mode, Observed, Offered, Principal, Task, TaskId, Window},
     clock::{Moment, SettableClock},
     config::{Attested, Status},
     refusal::Reason,
@@ -128,6 +128,7 @@ fn what_has_happened_since_is_read_from_the_record() {
         body
     };
     let digest = "ab".repeat(32);
+    let owner = json!({"id": "o@acme.example", "verified": false, "claims": {}});
     let records = [
         decided(kept.id.as_str(), "allow", limit.clone()),
         decided(kept.id.as_str(), "deny", limit.clone()),
@@ -142,8 +143,9 @@ fn what_has_happened_since_is_read_from_the_record() {
         started("t-INBOUND", json!({"trace": "4bf92f3577b34da6a3ce929d0e0e4736"})),
         started("t-ORPHAN", json!({"parent": ended.id.as_str()})),
         json!({"kind": "event", "event": "lifetime", "data": {"task": "t-NEW", "expires": time(300)}}),
-        started("t-AMBIENT", json!({})),
-        started("t-NEXT", json!({})),
+        started("t-AMBIENT", json!({"principal": owner})),
+        started("t-NEXT", json!({"principal": owner})),
+        started("t-PROVEN", json!({})),
         json!({"kind": "event", "event": "succession", "data": {"task": "t-NEXT", "after": "t-AMBIENT"}}),
         json!({"kind": "event", "event": "observed", "data": {"agent": "triage-bot", "seen": {"models": ["b"]}}}),
         json!({"kind": "event", "event": "agent", "time": time(2), "data": {"agent": "idle-bot", "status": "suspended", "by": "uid 0", "reason": null}}),
@@ -164,6 +166,10 @@ fn what_has_happened_since_is_read_from_the_record() {
     assert!(find(&next, &id("t-INBOUND")).is_none() && find(&next, &id("t-ORPHAN")).is_none());
     let ambient = next.tasks.ambient(&next.registry, "triage-bot", "triage-issues", next.now()).unwrap();
     assert_eq!(ambient.id, id("t-NEXT"), "no other ambient task begins");
+    let bob = Principal { id: "bob".into(), verified: true, claims: json!({"a": 1}) };
+    let (agent, workflow) = ("triage-bot".into(), "triage-issues".into());
+    let proven = next.tasks.of_proven(&next.registry, &agent, &workflow, Some(&bob), next.now()).unwrap();
+    assert_eq!(proven.id, id("t-PROVEN"), "nor another of one who proved for whom it acts");
     assert_eq!(&*next.registry.agent("triage-bot").unwrap().known.drift(), ["model: b".into()]);
     assert_eq!(next.registry.status("idle-bot", next.now().utc), Some(Reason::AgentSuspended));
     assert!(next.events.told.lock().is_empty(), "nobody is told again of what was told");

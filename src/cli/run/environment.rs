@@ -146,7 +146,7 @@ pub(super) fn observed() -> Config {
         id: Arc::from("observed"),
         owner: Arc::from(std::env::var("USER").unwrap_or_else(|_| "local".into())),
         spiffe_id: None,
-        service_accounts: Vec::new(),
+        identities: Vec::new(),
         status: Status::Active,
         expires: None,
         workflows: vec![Arc::from("observed")],

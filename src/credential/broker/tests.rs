@@ -78,6 +78,7 @@ fn task() -> Task {
         labels: Default::default(),
         succeeded: Default::default(),
         redirects: Default::default(),
+        origin: Default::default(),
     }
 }
 
