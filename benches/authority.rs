@@ -13,10 +13,10 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, Method, Version, uri::PathAndQuery};
 use remit::{
-    authority::{End, NoEvents, Registry, Start, Tasks},
+    authority::{Delegate, End, NoEvents, Registry, Start, Tasks},
     call::{Destination, Head, Host, LimitRule, Listener, Mode, Path, Principal, Scheme, Window},
     clock::{Moment, SystemClock},
-    config::{AgentSpec, Ambient, OnDrift, Place, RegistrySpec, Status, WorkflowSpec},
+    config::{AgentSpec, Ambient, GrantSpec, OnDrift, Place, RegistrySpec, Status, WorkflowSpec},
     identify::{Arrival, Seen, identify},
     metrics::Metrics,
 };
@@ -28,8 +28,15 @@ fn main() {
     for (agents, live) in [(10, 1), (10_000, 100_000)] {
         let before = resident();
         let world = World::new(agents, live);
-        println!("{agents} agents, {live} live tasks ({} KiB)", resident().saturating_sub(before) >> 10);
-        world.measure();
+        let grown = resident().saturating_sub(before);
+        println!("{agents} agents, {live} live tasks ({} KiB, {} bytes a task)", grown >> 10, grown / live);
+        // `-- memory`: nothing else, for a build that is not made for speed.
+        if !std::env::args().any(|a| a == "memory") {
+            world.measure();
+        }
+    }
+    if std::env::args().any(|a| a == "memory") {
+        return;
     }
     metrics();
     revocation();
@@ -54,7 +61,7 @@ impl World {
             status: Status::Active,
             expires: Some(time::OffsetDateTime::now_utc() + Duration::from_secs(1 << 20)),
             workflows: vec!["w".into()],
-            delegates_to: vec![],
+            delegates_to: (0..3).map(|to| format!("part-{to}").into()).collect(),
             attested: None,
             on_drift: OnDrift::Record,
             review: Default::default(),
@@ -62,18 +69,32 @@ impl World {
             limits: vec![],
             place: Place::default(),
         };
+        let grant = GrantSpec {
+            intents: vec!["github.*".into()],
+            effects: vec![],
+            constraints: vec![],
+            limit: None,
+            labels: vec![],
+            approval: None,
+            credential: None,
+            place: Place::default(),
+        };
         let workflow = WorkflowSpec {
             id: "w".into(),
             purpose: "p".into(),
             max_lifetime: Duration::from_secs(86_400),
-            grants: vec![],
+            grants: vec![grant],
             credential: None,
             mode: None,
             quiet: false,
             limits: vec![],
             place: Place::default(),
         };
-        let registry = Registry::new(&RegistrySpec { agents: (0..agents).map(agent).collect(), workflows: vec![workflow] }, Mode::Enforce);
+        // Three more, each of which hands on to the next.
+        let parts =
+            (0..3).map(|i| AgentSpec { id: format!("part-{i}").into(), delegates_to: vec![format!("part-{}", i + 1).into()], ..agent(0) });
+        let spec = RegistrySpec { agents: (0..agents).map(agent).chain(parts).collect(), workflows: vec![workflow] };
+        let registry = Registry::new(&spec, Mode::Enforce);
         let mut last = None;
         for i in 0..live {
             let principal = Principal { id: "alice".into(), verified: false, claims: serde_json::Value::Null };
@@ -103,6 +124,7 @@ impl World {
             proven: None,
             peer_uid: None,
             seen: None,
+            behind: None,
         };
         let with_basic = arrival(Some(&self.basic));
         let attribute = || identify(&with_basic, head, tasks, registry, None, now).unwrap();
@@ -125,6 +147,20 @@ impl World {
         report("reserve no limit", || tasks.reserve(&task, &[], None, now.instant).unwrap().commit());
         report("reserve one limit", || tasks.reserve(&task, std::slice::from_ref(one), None, now.instant).unwrap().commit());
         report("reserve two limits", || tasks.reserve(&task, &rules, None, now.instant).unwrap().commit());
+        report("whether the task is over", || {
+            black_box(task.over(now.instant));
+        });
+        let mut part = task;
+        for to in 0..3 {
+            let (agent, workflow) = (format!("part-{to}").into(), "w".into());
+            let part_of = Delegate { agent, workflow, lifetime: None, grants: vec![] };
+            part = tasks.delegate(registry, &part.id, part_of, Moment::now()).unwrap().0;
+        }
+        let own = [LimitRule { link: Some(0), ..rules[0].clone() }];
+        report("reserve what the first of four limits", || tasks.reserve(&part, &own, None, now.instant).unwrap().commit());
+        report("reserve one limit of each of four", || {
+            tasks.reserve(&part, std::slice::from_ref(one), None, now.instant).unwrap().commit();
+        });
         report("attribute later, reserve one limit", || {
             let caller = attribute_again();
             tasks.reserve(&caller.task, std::slice::from_ref(one), None, now.instant).unwrap().commit();
@@ -182,7 +218,7 @@ fn report(what: &str, mut call: impl FnMut()) {
         .skip(1)
         .collect();
     rounds.sort_by(f64::total_cmp);
-    println!("  {what:<34} {:>8.1} ns", rounds.get(ROUNDS / 2).copied().unwrap_or_default());
+    println!("  {what:<38} {:>8.1} ns", rounds.get(ROUNDS / 2).copied().unwrap_or_default());
 }
 
 /// Nanoseconds that this thread has run.

@@ -39,6 +39,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{what:<30} find {find:>5} ns, find and read {both:>5} ns");
     }
 
+    for count in [10, 1_000, 20_000] {
+        let catalog = Catalog::parse("many.yaml", &many(count)).map_err(|e| e.to_string())?;
+        let last = count - 1;
+        let head = request::head("GET", &format!("https://many.example/v1/group{}/thing{last}/17/parts", last % 37), [("accept", "*/*")])?;
+        let found = read_only(&catalog, &head)?;
+        assert!(found.ends_with(&format!("thing{last}")), "{found}");
+        let find = median(|| drop(black_box(catalog.find(black_box(&head)))));
+        println!("{:<30} find {find:>5} ns", format!("{count} operations"));
+    }
+
     let issue = request::head("POST", &format!("{api}/repos/acme/web/issues"), [("content-type", "application/json")])?;
     let body = Bytes::from(r#"{"title":"Broken","body":"It does not start","labels":["bug"],"assignees":["octocat"]}"#);
     println!("{:<30} find and read {:>5} ns", "body of 86 bytes", median(|| drop(black_box(read(&catalog, &issue, &body)))));
@@ -58,6 +68,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{:<30} find and read {:>5} ns", format!("{what} body of {} bytes", body.len()), rounds[ROUNDS / 2]);
     }
     Ok(())
+}
+
+/// A catalog of so many operations, each with a parameter.
+fn many(count: usize) -> String {
+    let lines = (0..count).map(|i| {
+        format!("  - {{id: many.g{}.thing{i}, match: \"GET /v1/group{}/thing{i}/{{id}}/parts\", effect: read}}\n", i % 37, i % 37)
+    });
+    format!("provider: many\nhosts: [many.example]\noperations:\n{}", lines.collect::<String>())
+}
+
+/// The id of what a request without a body asks for.
+fn read_only(catalog: &Catalog, head: &Head) -> Result<String, String> {
+    let reading = catalog.find(head).and_then(|f| f.read(head, None)).map_err(|refusal| refusal.detail.into_owned())?;
+    reading.intents.first().map(|i| i.operation.id.to_string()).ok_or_else(|| "nothing".into())
 }
 
 const TOOLS: &str = r#"

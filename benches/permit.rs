@@ -68,8 +68,15 @@ fn permit(rules: &Rules, tasks: &Tasks, claim: &HeaderValue, seen: &Seen, head: 
     let now = Moment::now();
     let accepted = Accepted::new(head, account);
     let peer = ([127, 0, 0, 1], 40000).into();
-    let arrival =
-        Arrival { listener: Listener::Forward, peer, proxy_authorization: Some(claim), peer_uid: None, proven: None, seen: Some(seen) };
+    let arrival = Arrival {
+        listener: Listener::Forward,
+        peer,
+        proxy_authorization: Some(claim),
+        peer_uid: None,
+        proven: None,
+        seen: Some(seen),
+        behind: None,
+    };
     let caller = identify::identify(&arrival, accepted.head(), tasks, &rules.registry, None, now).unwrap();
     let reading = rules.catalog.find(accepted.head()).unwrap().read(accepted.head(), None).unwrap();
     let understood = accepted.identified(caller).understood(reading.intents, reading.provider, Body::Empty);

@@ -20,14 +20,14 @@ use crate::{
         control::{Control, ControlSocket, Ledger},
     },
     audit::Audit,
-    authority::{Registry, Tasks},
-    call::Effect,
+    authority::{Registry, Tasks, token::Delegations},
+    call::{Effect, Listener},
     clock::{Moment, SystemClock},
-    config::{Ca, Config, ControlTcp, OperationFacts, RegistrySpec, SecretSource},
+    config::{Ca, Config, ControlTcp, Inbound, OperationFacts, RegistrySpec, SecretSource},
     credential::Broker,
     decide::{self, Decider},
-    enforce::{House, Parts, Rules},
-    forward::Forward,
+    enforce::{Entrance, House, Parts, Rules},
+    forward::{Forward, Inward},
     identify::Callers,
     intent::Catalog,
     listen::{Drain, Limits, Server},
@@ -45,6 +45,7 @@ use state::State;
 pub struct App {
     house: House,
     forward: Option<Server>,
+    inbound: Option<Server>,
     admin: Option<TcpListener>,
     control: Option<ControlSocket>,
     control_tcp: Option<(TcpListener, Arc<Secret<String>>)>,
@@ -86,10 +87,17 @@ pub fn load_after(config: &Config, before: Option<&Rules>) -> Result<(Rules, Vec
     };
     let tls = UpstreamTls::new(roots).map_err(|e| Problem::new(format!("TLS to upstream: {e}")))?;
     let forward = Forward::new(&config.upstream, &config.timeouts, tls);
-    Ok((
-        Rules { config: config.clone(), registry: Arc::new(registry), callers, catalog, decider, broker: Arc::new(broker), forward },
-        warnings,
-    ))
+    let delegations = Arc::new(Delegations::load(config)?);
+    let entrance = config.listen.inbound.as_ref().map(|inbound| entrance(inbound, config, &delegations)).transpose()?;
+    let delegations = delegations.issues().then_some(delegations);
+    let (registry, broker) = (Arc::new(registry), Arc::new(broker));
+    Ok((Rules { config: config.clone(), registry, callers, catalog, decider, broker, forward, entrance, delegations }, warnings))
+}
+
+fn entrance(inbound: &Inbound, config: &Config, delegations: &Arc<Delegations>) -> Result<Entrance, Problem> {
+    let inward = Inward::new(inbound.to, inbound.protocol, &config.timeouts);
+    let inward = inward.map_err(|e| Problem::new(e.detail.to_string()).at(&inbound.place.file, Some(inbound.place.line)))?;
+    Ok(Entrance { config: inbound.clone(), inward, delegations: delegations.clone() })
 }
 
 type Rest = (Catalog, Registry, Decider, Broker, Vec<Problem>);
@@ -240,10 +248,17 @@ impl App {
         let forward = config
             .listen
             .forward
-            .map(|a| Server::bind(a, limits).map_err(|e| cannot_bind("listen.forward", &a.to_string(), &e)))
+            .map(|a| Server::bind(Listener::Forward, a, limits.clone()).map_err(|e| cannot_bind("listen.forward", &a.to_string(), &e)))
             .transpose()?
-            .map(|server| Ok::<_, Problems>(server.in_tls(front::front(&config, &house)?)))
+            .map(|server| Ok::<_, Problems>(server.in_tls(front::front(config.listen.forward_tls.as_ref(), &house, &[b"http/1.1"])?)))
             .transpose()?;
+        let inbound = config.listen.inbound.as_ref().map(|inbound| {
+            let (address, tls) = (inbound.address, inbound.tls.as_ref());
+            let bound = Server::bind(Listener::Inbound, address, limits);
+            let bound = bound.map_err(|e| cannot_bind("listen.inbound", &address.to_string(), &e))?;
+            Ok::<_, Problems>(bound.in_tls(front::front(tls, &house, &[b"h2", b"http/1.1"])?))
+        });
+        let inbound = inbound.transpose()?;
         let admin = config.listen.admin.map(|a| bind(a).map_err(|e| cannot_bind("listen.admin", &a.to_string(), &e))).transpose()?;
         let control = config
             .listen
@@ -252,7 +267,19 @@ impl App {
             .map(|p| ControlSocket::bind(p).map_err(|e| cannot_bind("listen.control", &p.display().to_string(), &e)));
         let control = control.transpose()?;
         let control_tcp = config.listen.control_tcp.as_ref().map(control_tcp).transpose()?;
-        Ok(Self { house, forward, admin, control, control_tcp, readiness, starting, drain, state, deadline: config.timeouts.drain })
+        Ok(Self {
+            house,
+            forward,
+            inbound,
+            admin,
+            control,
+            control_tcp,
+            readiness,
+            starting,
+            drain,
+            state,
+            deadline: config.timeouts.drain,
+        })
     }
 
     #[must_use]
@@ -271,6 +298,12 @@ impl App {
         self.forward.as_ref().and_then(|s| s.address().ok())
     }
 
+    /// The inbound listener's address, when it has one.
+    #[must_use]
+    pub fn inbound_address(&self) -> Option<SocketAddr> {
+        self.inbound.as_ref().and_then(|s| s.address().ok())
+    }
+
     /// The admin listener's address, when it has one.
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
@@ -285,7 +318,7 @@ impl App {
 
     /// Serves until `stop` resolves, then drains up to its deadline and closes the audit.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { house, forward, admin, control, control_tcp, readiness, starting, drain, state, deadline } = self;
+        let Self { house, forward, inbound, admin, control, control_tcp, readiness, starting, drain, state, deadline } = self;
         let proxy = forward.as_ref().and_then(|s| s.address().ok());
         let over = CancellationToken::new();
         let (tasks, ends) = (house.tasks().clone(), over.clone());
@@ -312,7 +345,7 @@ impl App {
         if let Some((listener, token)) = control_tcp {
             tokio::spawn(admin::control::serve_tcp(listener, Control { token: Some(token), ..api }, over.clone()));
         }
-        if let Some(server) = forward {
+        for server in [forward, inbound].into_iter().flatten() {
             tokio::spawn(server.run(house.clone(), drain.clone()));
         }
         if let Some(state) = &state {

@@ -43,7 +43,7 @@ pub use self::{
     filter::Filter,
     key::PublicKey,
     ocsf::{OCSF_VERSION, cloud_event},
-    record::{DecisionRecord, LONGEST_PARAMETER, TaskRecord},
+    record::{DecisionRecord, LONGEST_PARAMETER, Passed, TaskRecord},
     since::since,
     tail::{Call, Follow, News, last_calls, shown},
     tree::{Item, Tree, tree},

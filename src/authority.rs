@@ -4,6 +4,7 @@
 //! outlasts reloads. Nothing here reads a clock on its own but the sweeper: callers say when it is.
 
 mod ambient;
+mod arrivals;
 mod delegate;
 mod drift;
 mod ending;
@@ -21,7 +22,9 @@ mod restore;
 mod shards;
 mod start;
 mod tasks;
+pub mod token;
 
+pub use arrivals::Entered;
 pub use delegate::Delegate;
 pub use drift::{DriftKind, News, UNOBSERVED};
 pub use handle::Handle;

@@ -43,8 +43,11 @@ pub use path::{Path, PathError};
 pub use proof::{Identity, Origin, Proof};
 pub use redirects::Redirects;
 pub use spiffe::spiffe_domain;
-pub use state::{Accepted, Armed, Identified, Permitted, Understood};
+pub use state::{Accepted, Armed, Entering, Identified, Permitted, Understood};
 pub use succeeded::Succeeded;
 pub use task::{AgentRef, Ends, Link, LinkKind, Mode, Principal, Task};
 
-pub use crate::{decide::Permit, identify::Seen};
+pub use crate::{
+    decide::{Entry, Permit},
+    identify::Seen,
+};

@@ -12,6 +12,7 @@ mod endpoint;
 mod files;
 mod guardrails;
 mod identities;
+mod inbound;
 mod inline;
 mod issuers;
 mod limits;
@@ -32,6 +33,7 @@ pub use against::OperationFacts;
 pub use attested::{Attested, Finding, Review, Sums};
 pub use endpoint::Endpoint;
 pub use identities::{IdentityRule, IdentitySpec};
+pub use inbound::{AgentProtocol, Delegation, DelegationKey, DelegationTrust, Inbound, InboundRule, PeerSpec, Requires, Whose};
 pub use issuers::{IssuerSpec, IssuerTimes, KeysFrom, PrincipalSpec, ProvenBy};
 pub use spiffe::{BundleSpec, ListenCertificate, ListenTls, SpiffeSpec, WorkloadApi};
 pub use types::{

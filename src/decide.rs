@@ -9,6 +9,7 @@ mod cache;
 mod check;
 mod contract;
 mod engine;
+mod entry;
 mod facts;
 mod footprint;
 mod graph;
@@ -28,6 +29,7 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 use ring::digest;
 
 pub use engine::Kind;
+pub use entry::{Entry, admit};
 pub use facts::{Facts, Request};
 pub use footprint::{Report, Uncacheable};
 pub use judge::Judged;

@@ -8,6 +8,7 @@ mod accept;
 mod answer;
 mod drift;
 mod house;
+mod inbound;
 mod open;
 mod prove;
 mod read;
@@ -22,10 +23,11 @@ use hyper::body::Incoming;
 
 pub use answer::Answer;
 pub use house::{House, Parts, Rules};
+pub use inbound::Entrance;
 pub use open::Again;
 
 use crate::{
-    call::{Account, Arriving},
+    call::{Account, Arriving, Listener},
     clock::Moment,
     listen::Door,
     refusal::Reason,
@@ -37,6 +39,9 @@ use turn::{Asked, Turned};
 impl House {
     /// Answers one call: with what upstream said, or with the refusal where the walk stopped.
     pub(crate) async fn walk(&self, door: Arc<Door>, mut request: Request<Incoming>, clear: bool) -> Response<Answer> {
+        if door.listener == Listener::Inbound {
+            return Box::pin(self.walk_in(door, request, clear)).await;
+        }
         let now = Moment::now();
         let rules = self.rules();
         let account = self.account(now);
@@ -72,6 +77,10 @@ impl House {
         let (permitted, choice) = self.decide(rules, understood, now).await?;
         let (permitted, reservation) = self.reserve(rules, permitted, now).await?;
         let armed = self.arm(rules, permitted, choice, now).await?;
+        let armed = match &rules.delegations {
+            None => armed,
+            Some(delegations) => self.hand_over(rules, delegations, armed, now).await?,
+        };
         let armed = self.record(rules, armed, now).await?;
         let armed = self.recheck(rules, armed)?;
         self.send(rules, armed, reservation).await

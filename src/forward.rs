@@ -5,6 +5,7 @@
 mod body;
 mod dial;
 mod guard;
+mod inward;
 mod pool;
 mod proxy;
 mod request;
@@ -17,6 +18,7 @@ use std::sync::{Arc, Once};
 
 pub use body::{Cut, Progress, Upstream};
 pub use guard::AddressGuard;
+pub use inward::Inward;
 pub use send::{Reply, Sent};
 pub use splice::Until;
 

@@ -16,6 +16,7 @@ mod review;
 mod rules;
 mod seen;
 mod spiffe;
+mod trace;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -28,7 +29,7 @@ use crate::{
     authority::{Found, Registry, Tasks},
     call::{Caller, Head, How, Listener, Task, TraceId},
     clock::Moment,
-    config::Ambient,
+    config::{Ambient, Inbound},
     refusal::{Reason, Refusal},
 };
 
@@ -59,6 +60,8 @@ pub struct Arrival<'a> {
     pub proven: Option<&'a Proven>,
     /// What this connection presented before; None to look everything up.
     pub seen: Option<&'a Seen>,
+    /// Whose requests the calls out may belong to, by their trace.
+    pub behind: Option<&'a Inbound>,
 }
 
 /// Why a call is not served.
@@ -113,7 +116,10 @@ pub fn identify(
             (How::Handle, found)
         }
         (None, Some(proven)) => proven.task(trace_of(head), tasks, registry, now)?,
-        (None, None) => return Ok(caller(How::Ambient, of_ambient(arrival, tasks, registry, ambient, now)?)),
+        (None, None) => match trace::found(arrival, head, tasks, now)? {
+            Some(found) => (How::Trace, found),
+            None => return Ok(caller(How::Ambient, of_ambient(arrival, tasks, registry, ambient, now)?)),
+        },
     };
     match check(&task, over, registry, now) {
         Ok(()) => Ok(caller(how, task)),
@@ -133,6 +139,7 @@ pub fn admit(arrival: &Arrival<'_>, tasks: &Tasks, ambient: Option<&Ambient>, no
     }
     match arrival.proxy_authorization {
         Some(value) => claim::in_proxy_authorization(value, tasks, now).map(drop),
+        None if trace::may_join(arrival).is_some() => Ok(()),
         None => serving(arrival, ambient).map(drop),
     }
 }
@@ -211,7 +218,7 @@ fn serving<'a>(arrival: &Arrival<'_>, ambient: Option<&'a Ambient>) -> Result<&'
 }
 
 /// No drift is known; a thread's own, so that calls do not meet in one reference count.
-fn no_drift() -> Arc<[Box<str>]> {
+pub(crate) fn no_drift() -> Arc<[Box<str>]> {
     thread_local! {
         static NONE: Arc<[Box<str>]> = Arc::from(Vec::new());
     }

@@ -5,6 +5,7 @@
 mod connection;
 mod door;
 mod drain;
+mod inbound;
 mod messages;
 mod rewind;
 mod server;

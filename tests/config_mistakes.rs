@@ -42,7 +42,7 @@ fn keys() {
         (
             "a\u{202e}b: 1",
             "remit.yaml:2: a\\u{202e}b: unknown key; known here: `version`, `listen`, `tls`, `registry`, `agents`, `workflows`, `catalog`, \
-             `policies`, `credentials`, `tasks`, `issuers`, `spiffe`, `labels`, `mode`, `upstream`, `state`, `audit`, `limits`, `timeouts`",
+             `policies`, `credentials`, `tasks`, `delegation`, `issuers`, `spiffe`, `labels`, `mode`, `upstream`, `state`, `audit`, `limits`, `timeouts`",
         ),
     ]);
 }
@@ -162,10 +162,6 @@ fn what_this_version_does_not_have_is_refused_by_name() {
         (
             "listen: {transparent: 127.0.0.1:1}",
             "remit.yaml:2: listen.transparent: the transparent listener: not in this version; remove it",
-        ),
-        (
-            "listen: {inbound: {address: 0.0.0.0:1, to: 127.0.0.1:2}}",
-            "remit.yaml:2: listen.inbound: the inbound listener: not in this version; remove it",
         ),
         (
             "state: {file: state.bin}",
@@ -306,6 +302,46 @@ fn agents() {
     for (lines, want) in table {
         assert_eq!(problems(&format!("version: 1\n{AGENT}{lines}\n{flow}\n")), want, "{lines}");
     }
+}
+
+#[test]
+fn the_way_in_and_what_is_handed_over() {
+    let inbound = |more: &str| format!("listen: {{inbound: {{address: 0.0.0.0:1, to: 127.0.0.1:2, agent: bot, workflow: flow{more}}}}}");
+    let rest = "agents:\n  - {id: bot, owner: o, workflows: [flow]}\n  - {id: other, owner: o, workflows: [flow]}\n\
+        workflows:\n  - {id: flow, purpose: p, max_lifetime: 1h, grants: [{effects: [read]}]}\n  \
+        - {id: foreign, purpose: p, max_lifetime: 1h, grants: [{effects: [read]}]}\n";
+    let in_front = "remit.yaml:2: listen.inbound";
+    for (line, want) in [
+        (inbound("").replace("127.0.0.1:2", "10.0.0.1:2"), format!("{in_front}.to: `10.0.0.1:2` is not on loopback; let the agent listen on 127.0.0.1, where only this pod reaches it")),
+        (inbound("").replace("agent: bot", "agent: bit"), format!("{in_front}.agent: no agent `bit` is defined; did you mean `bot`?")),
+        (inbound("").replace("workflow: flow", "workflow: foreign"), format!("{in_front}.workflow: agent `bot` is not bound to workflow `foreign`; add it to the agent's `workflows` at remit.yaml:4")),
+        (inbound(", requires: mtls"), format!("{in_front}.requires: an SVID is proven in a TLS handshake, and the listener has no `tls`; add `tls: {{svid: true}}`, or `cert:` and `key:`")),
+        (inbound(", requires: nothing"), format!("{in_front}.requires: `nothing` is no value for this; known here: `token`, `mtls`, `network`")),
+        (inbound(", delegation: required"), format!("{in_front}.agent: a delegation token is for a SPIFFE ID, and the agent has none; add `identities: [{{spiffe: …}}]` at remit.yaml:4")),
+        (inbound(", uid: []"), format!("{in_front}.uid: no uid is listed, so no socket would fit; list at least one uid, or remove the key")),
+        (inbound(", rules: [{path: a/*, workflow: flow}]"), format!("{in_front}.rules[0].path: `a/*` is neither a path nor a prefix ending in `/*`; write it as /triage or /triage/*")),
+        (
+            format!("{}\ntasks: {{ambient: {{agent: other, workflow: flow}}}}", inbound("")),
+            "remit.yaml:3: tasks.ambient.agent: the ambient agent is `other` and the one behind `listen.inbound` is `bot`; one Remit serves one agent's loopback: name the same".to_owned(),
+        ),
+        ("delegation: {trust: [{jwks: f}]}".to_owned(), "remit.yaml:2: delegation.trust[0]: whose tokens are trusted is one agent or one trust domain; write {spiffe: ID, jwks: FILE}, or {trust_domain: NAME, bundle: FILE}".to_owned()),
+        ("delegation: {key: {chain: f}}".to_owned(), "remit.yaml:2: delegation.key: `file` is missing; name the PEM file of the key".to_owned()),
+    ] {
+        let found = problems(&format!("version: 1\n{line}\n{rest}"));
+        assert!(found.lines().any(|l| l == want), "{line}:\n{found}\n{want}");
+    }
+    let agent =
+        |id: &str| format!("  - {{id: {id}, owner: o, identities: [{{spiffe: \"spiffe://a/{id}\"}}], address: [\"a.example:80\"]}}\n");
+    let found = problems(&format!("version: 1\nagents:\n{}{}", agent("a"), agent("b")));
+    assert_eq!(
+        found,
+        "remit.yaml:4: agents[1].id: agents `a` and `b` are called at the same address, a.example; a token for one would go to the other: give each a name or a port of its own"
+    );
+    let found = problems("version: 1\nagents: [{id: a, owner: o, address: a.example}]\n");
+    assert_eq!(
+        found,
+        "remit.yaml:2: agents[0].address: an agent that others call needs a SPIFFE ID: what is handed to it is for that name; add `identities: [{spiffe: …}]`, or remove the key"
+    );
 }
 
 #[test]

@@ -168,6 +168,7 @@ async fn a_part_takes_from_the_limits_of_the_whole() {
     for (task, request, want) in [
         (&one, chat(r#"{"model": "m", "messages": []}"#), refused("limit_exceeded")),
         (&one, of(501), refused("limit_exceeded")),
+        (&one, chat(r#"{"model": "m", "max_tokens": 300, "n": 2, "messages": []}"#), refused("limit_exceeded")),
         (&one, of(400), None),
         (&one, of(101), refused("limit_exceeded")),
         (&one, of(100), None),

@@ -205,6 +205,39 @@ async fn large_bodies_stream_through_little_memory() {
     }
 }
 
+/// A body that is judged whole is held once, and what is held for it is given back.
+#[tokio::test]
+async fn a_large_call_to_a_model_is_held_once() {
+    let lab = Lab::new("streams-model");
+    let catalog = "provider: example\nhosts: [api.example.test]\ncredential: example\noperations:\n  \
+                   - {id: example.chat.create, match: \"POST /v1/chat/completions\", effect: write, body: llm}\n";
+    std::fs::write(lab.dir.join("catalog.yaml"), catalog).unwrap();
+    let upstream = Upstream::tls(lab.tls(HOST, &[b"http/1.1"]), |_| Do::ok("{}")).await;
+    let remit = lab.start(&Settings {
+        grants: vec!["{intents: [example.chat.create], where: {model: gpt-5}}".into()],
+        ..Settings::to(upstream.address)
+    });
+    let (_, handle) = remit.task(&[]);
+    let text = "a line of a prompt that says something, then goes on\\n".repeat(8);
+    let message = format!(r#"{{"role":"user","content":"{text}"}}"#);
+    let mut before = 0;
+    for size in [64 << 10, 20 << 20] {
+        let messages = vec![message.as_str(); size / message.len()].join(",");
+        let body = format!(r#"{{"model":"gpt-5","max_completion_tokens":100,"messages":[{messages}]}}"#);
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut conn = agent::tls_as(&remit, &handle).await;
+        let answer = conn.ask(format!("{head}{body}")).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(upstream.seen().last().unwrap().body.len() == body.len());
+        let peak = remit.memory("VmHWM");
+        assert!(before == 0 || peak - before < (28 << 10), "{} KiB more for a body of {} KiB", peak - before, body.len() >> 10);
+        before = peak;
+    }
+}
+
 #[tokio::test]
 async fn an_upload_may_take_longer_than_the_first_byte_of_an_answer() {
     let (_lab, upstream, remit) = raw("streams-slow", "timeouts: {first_byte: 1s}", |_| Do::ok("got it")).await;
@@ -524,4 +557,17 @@ async fn many_streams_of_one_connection_do_not_wait_for_each_other() {
     assert!(fast.iter().all(|b| b == "done") && began.elapsed() < Duration::from_secs(2));
     assert_eq!(slow.await.unwrap(), "done");
     remit.log().pairs(51).await;
+}
+
+/// What upstream compressed turns out to be broken at its first byte: the agent still sees the head,
+/// and then that the body is not whole.
+#[tokio::test]
+async fn an_answer_whose_body_breaks_off_at_once_still_has_a_head() {
+    let broken = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 12\r\n\r\nno gzip here".to_vec();
+    let (_lab, _upstream, remit) = raw("streams-at-once", "", move |_| Do::Say(broken.clone())).await;
+    let (_, handle) = remit.task(&[]);
+    let answer = agent::tls_as(&remit, &handle).await.ask(agent::get("/items")).await;
+    assert_eq!((answer.status, answer.whole), (200, false), "{answer:?}");
+    let pair = remit.log().only().await;
+    assert_eq!((&pair.outcome["outcome"], &pair.outcome["status"]), (&"incomplete".into(), &200.into()));
 }

@@ -4,18 +4,30 @@
 
 #![allow(clippy::unwrap_used)] // a test may
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use remit::{
+    authority::{
+        Registry,
+        token::{Delegations, TYPE, Used},
+    },
     call::Host,
     cli::request,
-    config::CatalogSource,
+    clock::Moment,
+    config::{CatalogSource, Config},
+    credential::{Scanner, Scrubber},
     intent::{
         Catalog,
         import::{self, Source},
     },
+    jose::SigningKey,
 };
+use serde_json::{Value, json};
 
 /// xorshift64*: the same run for the same seed.
 struct Random(u64);
@@ -198,12 +210,73 @@ fn graphql_documents() {
 }
 
 #[test]
-fn descriptions() {
+fn calls_of_tools_and_agents() {
+    let text = "provider: x\nhosts: [x.example]\nreaders: [{mcp: /mcp}, {a2a: /a2a}]\noperations:\n  \
+                - {id: x.tool.t, match: \"mcp tools/call t\", effect: write, body: {a: /a, b: /b/0}}\n  \
+                - {id: x.a2a.send, match: \"a2a SendMessage\", effect: write, body: {role: /message/role}}\n";
+    let catalog = Catalog::parse("x.yaml", text).unwrap();
     let seeds: [&[u8]; 4] = [
+        br#"{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "t", "arguments": {"a": "b", "b": [1]}, "_meta": {"progressToken": 1}}}"#,
+        br#"[{"jsonrpc": "2.0", "method": "notifications/cancelled"}, {"jsonrpc": "2.0", "id": "2", "method": "resources/read", "params": {"uri": "file:///x"}}]"#,
+        br#"{"jsonrpc": "2.0", "id": 3, "method": "SendMessage", "params": {"message": {"role": "user", "parts": [{"text": "x"}]}}}"#,
+        br#"{"jsonrpc": "2.0", "id": 4, "result": {}}"#,
+    ];
+    for path in ["mcp", "a2a"] {
+        let head = request::head("POST", &format!("https://x.example/{path}"), [("content-type", "application/json")]).unwrap();
+        fuzz(&seeds, |input| {
+            if let Ok(found) = catalog.find(&head) {
+                let _ = found.read(&head, Some(&Bytes::copy_from_slice(input)));
+            }
+        });
+    }
+}
+
+#[test]
+fn calls_of_aws() {
+    body(
+        "POST",
+        "https://sqs.eu-west-1.amazonaws.com/",
+        "application/x-www-form-urlencoded",
+        &[
+            b"Action=SendMessage&Version=2012-11-05&QueueUrl=https%3A%2F%2Fsqs.eu-west-1.amazonaws.com%2F1%2Fq&MessageBody=a",
+            b"Action=DeleteMessageBatch&DeleteMessageBatchRequestEntry.1.Id=a&Action=x",
+        ],
+    );
+}
+
+/// The injected value never comes through, in whichever pieces the answer comes.
+#[test]
+fn answers_that_are_scrubbed() {
+    const VALUE: &str = "sk-live/Ab1+Cd2=Ef3";
+    let scrubber = Arc::new(Scrubber::new([VALUE.as_bytes()]).unwrap());
+    let encoded: String = VALUE.bytes().map(|b| format!("%{b:02X}")).collect();
+    let seeds = [format!("{{\"token\": \"{VALUE}\"}}"), format!("a {encoded} b {VALUE}{VALUE}"), VALUE[..18].repeat(5)];
+    let seeds: Vec<&[u8]> = seeds.iter().map(|s| s.as_bytes()).collect();
+    let mut random = Random(7);
+    fuzz(&seeds, |input| {
+        let mut whole = input.to_vec();
+        scrubber.mask(&mut whole);
+        let (mut scanner, mut out, mut rest) = (Scanner::new(scrubber.clone()), Vec::new(), Bytes::copy_from_slice(input));
+        while !rest.is_empty() {
+            let piece = rest.split_to((random.below(9) + 1).min(rest.len()));
+            out.extend_from_slice(&scanner.push(piece));
+        }
+        out.extend_from_slice(&scanner.finish());
+        assert_eq!(out, whole, "in pieces as whole");
+        assert!(!scrubber.finds(&out), "{:?}", String::from_utf8_lossy(input));
+    });
+}
+
+#[test]
+fn descriptions() {
+    let seeds: [&[u8]; 7] = [
         br##"{"openapi": "3.0.0", "servers": [{"url": "https://{r}.x.example/{v}", "variables": {"r": {"default": "a"}, "v": {"enum": ["v1"]}}}], "paths": {"/a/{b}": {"parameters": [{"$ref": "#/components/parameters/B"}], "post": {"requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/S"}}}}}}}, "components": {"parameters": {"B": {"name": "b", "in": "path"}}, "schemas": {"S": {"allOf": [{"$ref": "#/components/schemas/S"}], "properties": {"x": {}}}}}}"##,
         b"swagger: 2.0\nhost: x.example\nbasePath: /v1\npaths:\n  /a/{b}:\n    get: {parameters: [{name: b, in: path, type: string}, {name: c, in: query, type: array, collectionFormat: multi}]}\n",
         b"type Query { a(b: Int = 1): [String!]! } type Mutation { c(d: In!): Int } input In { e: ID }",
         br#"{"tools": [{"name": "t", "inputSchema": {"properties": {"a": {}}}, "annotations": {"readOnlyHint": true}}]}"#,
+        br#"{"version": "2.0", "metadata": {"apiVersion": "2020-01-01", "endpointPrefix": "x", "protocol": "rest-json", "serviceId": "X", "signatureVersion": "v4"}, "operations": {"PutA": {"name": "PutA", "http": {"method": "PUT", "requestUri": "/a/{B}/c/{D+}?e=f"}, "input": {"shape": "In"}}}, "shapes": {"In": {"type": "structure", "required": ["B"], "members": {"B": {"shape": "S", "location": "uri", "locationName": "B"}, "D": {"shape": "S", "location": "uri", "locationName": "D"}, "G": {"shape": "In"}}}, "S": {"type": "string"}}}"#,
+        br#"{"version": "2.0", "metadata": {"apiVersion": "2020-01-01", "endpointPrefix": "y", "protocol": "json", "jsonVersion": "1.1", "targetPrefix": "Y_2020", "serviceId": "Y"}, "operations": {"Do": {"name": "Do", "http": {"method": "POST", "requestUri": "/"}, "input": {"shape": "I"}}}, "shapes": {"I": {"type": "structure", "members": {"a": {"shape": "I"}}}}}"#,
+        br#"{"kind": "discovery#restDescription", "name": "x", "version": "v1", "rootUrl": "https://x.example/", "servicePath": "x/v1/", "parameters": {"alt": {"location": "query", "type": "string"}}, "resources": {"a": {"methods": {"get": {"id": "x.a.get", "httpMethod": "GET", "path": "a/{+name}", "parameters": {"name": {"location": "path", "required": true, "pattern": "^b/[^/]+$"}}, "scopes": ["https://x.example/auth/a"]}}, "resources": {"c": {"methods": {"put": {"id": "x.a.c.put", "httpMethod": "PUT", "path": "c/{d}", "request": {"$ref": "R"}}}}}}}, "schemas": {"R": {"id": "R", "type": "object", "properties": {"e": {"$ref": "R"}}}}}"#,
     ];
     fuzz(&seeds, |input| {
         let _ = import::import(Source {
@@ -216,4 +289,54 @@ fn descriptions() {
             overlay: None,
         });
     });
+}
+
+/// Mutated as text a token is believed only where it is the one that was signed; with its claims mutated and signed
+/// anew it is believed only within what those above it say.
+#[test]
+fn delegation_tokens() {
+    let dir = std::env::temp_dir().join(format!("remit-fuzz-tokens-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let random = ring::rand::SystemRandom::new();
+    let pkcs8 = ring::signature::EcdsaKeyPair::generate_pkcs8(&ring::signature::ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+    let key = SigningKey::from_pkcs8(pkcs8.as_ref()).unwrap();
+    std::fs::write(dir.join("set.jwks"), json!({"keys": [key.public_jwk()]}).to_string()).unwrap();
+    let [a, b, c] = ["spiffe://acme.example/a", "spiffe://acme.example/b", "spiffe://acme.example/c"];
+    let trust = format!("[{{spiffe: \"{a}\", jwks: set.jwks}}, {{spiffe: \"{b}\", jwks: set.jwks}}]");
+    let config = Config::parse(&format!("version: 1\ndelegation: {{trust: {trust}}}\n"), &dir, &dir.join("f")).unwrap();
+    let delegations = Delegations::load(&config).unwrap();
+    let (registry, now) = (Registry::new(&config.registry, config.mode), Moment::now());
+    let receive = |token: &[u8]| delegations.receive(token, c, &registry, &Used::default(), now);
+    let sign = |claims: &Value| key.sign(TYPE, Some(&key.thumbprint()), &[], claims).ok();
+    let iat = now.utc.unix_timestamp();
+    let grants = json!([{"intents": ["example.items.*"], "effects": ["read"], "where": {"owner": ["acme"]}, "limit": {"calls": 5}}]);
+    let claims = json!({"iss": a, "aud": b, "sub": "alice", "act": {"sub": a}, "iat": iat, "exp": iat + 60, "jti": "1", "grants": grants});
+    let parent = sign(&claims).unwrap();
+    let hash = URL_SAFE_NO_PAD.encode(ring::digest::digest(&ring::digest::SHA256, parent.as_bytes()));
+    let act = json!({"sub": b, "act": {"sub": a}});
+    let claims =
+        json!({"iss": b, "aud": c, "sub": "alice", "act": act, "iat": iat, "exp": iat + 60, "jti": "2", "parent": hash, "grants": grants});
+    let token = format!("{}~{parent}", sign(&claims).unwrap());
+    assert!(receive(token.as_bytes()).is_ok());
+    fuzz(&[token.as_bytes(), parent.as_bytes()], |input| {
+        if receive(input).is_ok() {
+            assert_eq!(input, token.as_bytes());
+        }
+    });
+    let believed = std::cell::Cell::new(0);
+    fuzz(&[claims.to_string().as_bytes()], |input| {
+        let Ok(mutated) = serde_json::from_slice::<Value>(input) else { return };
+        let Some(own) = sign(&mutated) else { return };
+        let Ok(read) = receive(format!("{own}~{parent}").as_bytes()) else { return };
+        believed.set(believed.get() + 1);
+        assert_eq!((&*read.principal.id, &*read.from, read.links.len()), ("alice", b, 3));
+        let held = read.links[2].grants.as_ref().unwrap();
+        for grant in held {
+            assert!(grant["intents"].as_array().unwrap().iter().all(|i| i.as_str().unwrap().starts_with("example.items.")), "{grant}");
+            assert_eq!((&grant["effects"], &grant["where"]), (&json!(["read"]), &json!({"owner": ["acme"]})), "{grant}");
+            assert!(grant["limit"]["calls"].as_u64().is_some_and(|n| n <= 5), "{grant}");
+        }
+    });
+    assert!(believed.get() > 0, "nothing was ever believed");
+    let _ = std::fs::remove_dir_all(&dir);
 }

@@ -187,7 +187,7 @@ fn a_hundred_thousand_calls_of_a_tree_take_exactly_what_each_limit_holds() {
     };
     let (one, two) = (hand(&root, 1), hand(&root, 1));
     let (deep, other) = (hand(&one, 2), hand(&two, 2));
-    let all = [root.clone(), one.clone(), two.clone(), deep, other];
+    let all = [root, one, two, deep, other];
     // The root's own limit, each first part's own, and one for everyone; tokens beside calls.
     let of = |link, key: &str, max| LimitRule { link, ..LimitRule::calls(key, max, Window::Task) };
     let tokens = LimitRule { unit: remit::call::Unit::Tokens, ..of(Some(0), "tokens", 70_000) };
@@ -234,7 +234,7 @@ fn clocks_that_jump_lengthen_nothing() {
     let spec = fixtures::registry();
     let registry = Registry::new(&spec, Mode::Enforce);
     let clock = Arc::new(SettableClock::at(Moment::now()));
-    let tasks = Tasks::new(clock.clone(), Arc::new(NoEvents), Duration::ZERO);
+    let tasks = Tasks::new(clock, Arc::new(NoEvents), Duration::ZERO);
     let now = Moment::now();
     let principal = Principal { id: "alice".into(), verified: false, claims: json!({}) };
     let life = Duration::from_secs(600);

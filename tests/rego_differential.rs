@@ -12,7 +12,7 @@ mod random;
 
 use std::{path::Path, process::Command};
 
-use fixtures::{Folder, decider, facts, registry};
+use fixtures::{Folder, decider, facts};
 use random::Random;
 use remit::decide::{self, Decider, Kind};
 use serde_json::{Value, json};

@@ -72,12 +72,14 @@ links := [link |
 # Under what each link acts; a link to which nothing was granted has no entry.
 held := [hold |
 	some link in links
-	grant := grant_of(link)
+	some grant in holds(link)
 	grants := object.get(link, "grants", [])
 	narrow := narrow_of(grants)
 	narrow_holds(grants, narrow)
-	hold := {"agent": link.id, "workflow": link.workflow, "grant": grant, "narrow": narrow}
+	hold := {"agent": link.id, "workflow": workflow_of(link), "grant": grant, "narrow": narrow}
 ]
+
+workflow_of(link) := object.get(link, "workflow", "")
 
 # The first grant of the link's workflow, in file order, that matches and needs no approval; else
 # the first that matches.
@@ -89,6 +91,15 @@ grant_of(link) := grant if {
 		[n | some n in matching; not workflow.grants[n].approval],
 		[n | some n in matching],
 	)[0]]
+}
+
+# What a link holds before it is narrowed: a grant of its workflow, or nothing that narrows.
+holds(link) := array.concat([grant | grant := grant_of(link)], [{} | is_by_value(link)])
+
+# A link that a delegation token gave says by value what it may do, and names no workflow of ours.
+is_by_value(link) if {
+	not link.workflow
+	count(object.get(link, "grants", [])) > 0
 }
 
 bound(link) if link.workflow in data.remit.agents[link.id].workflows
@@ -244,7 +255,7 @@ refused := [why |
 has_hold(link) if {
 	some hold in held
 	hold.agent == link.id
-	hold.workflow == link.workflow
+	hold.workflow == workflow_of(link)
 }
 
 explained(link) := array.concat(
@@ -273,7 +284,7 @@ ungranted(link) := array.concat(
 )
 
 too_wide(link) := [why |
-	grant_of(link)
+	count(holds(link)) > 0
 	why := concat("", ["no grant that was delegated to ", link.id, " matches"])
 ]
 

@@ -265,3 +265,26 @@ test_guardrails_join_in if {
 	more.labels == ["private-data"]
 	{"key": "k", "max": 1, "window": "task"} in more.limits
 }
+
+# A link that a delegation token gave: no workflow of ours, and its grants by value.
+handed(grants, params) := judged(object.union(call(create(params), "bot", "triage"), {"delegation": [
+	{"kind": "principal", "id": "alice"},
+	{"kind": "agent", "id": "spiffe://acme.example/lead", "grants": grants},
+	link("bot", "triage"),
+]}))
+
+test_a_link_by_value_grants_what_it_says_and_nothing_else if {
+	p := {"owner": "acme", "repo": "web"}
+	d := handed([{"intents": ["github.issues.*"], "effects": ["write"], "limit": {"calls": 3}}], p)
+	d.decision == "allow"
+	{"key": "spiffe://acme.example/lead//delegated-0", "max": 3, "window": "task", "unit": "calls", "link": 0} in d.limits
+	no := handed([{"intents": ["github.pulls.*"]}], p)
+	no.decision == "deny"
+	no.reasons == ["no grant that was delegated to spiffe://acme.example/lead matches"]
+	handed([{"intents": ["github.issues.*"], "where": {"repo": ["docs"]}}], p).decision == "deny"
+	handed([{"intents": ["github.issues.create"], "approval": {"by": ["bob"]}}], p).decision == "ask"
+}
+
+test_a_link_by_value_without_grants_grants_nothing if {
+	handed([], {"owner": "acme", "repo": "web"}).decision == "deny"
+}

@@ -1,4 +1,4 @@
-//! TLS of the forward listener, put together from the config and the rules in force.
+//! TLS of a listener itself, put together from the config and the rules in force.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use arc_swap::ArcSwapOption;
 use rustls::sign::CertifiedKey;
 
 use crate::{
-    config::{Config, ListenCertificate},
+    config::{Config, ListenCertificate, ListenTls},
     enforce::House,
     identify::Spiffe,
     problem::{Problem, Problems},
@@ -40,8 +40,8 @@ pub(super) fn name(config: &Config) -> Option<Arc<str>> {
 }
 
 /// None when the listener speaks plain HTTP.
-pub(super) fn front(config: &Config, house: &House) -> Result<Option<Front>, Problems> {
-    let Some(tls) = &config.listen.forward_tls else { return Ok(None) };
+pub(super) fn front(tls: Option<&ListenTls>, house: &House, alpn: &[&[u8]]) -> Result<Option<Front>, Problems> {
+    let Some(tls) = tls else { return Ok(None) };
     let own: OwnCertificate = match &tls.certificate {
         ListenCertificate::Svid => {
             let house = house.clone();
@@ -60,8 +60,8 @@ pub(super) fn front(config: &Config, house: &House) -> Result<Option<Front>, Pro
             })
         }
     };
-    let made = Front::new(own, Arc::new(InForce(house.clone())), tls.required);
-    made.map(Some).map_err(|e| Problem::new(format!("TLS on the forward listener: {e}")).into())
+    let made = Front::new(own, Arc::new(InForce(house.clone())), tls.required, alpn);
+    made.map(Some).map_err(|e| Problem::new(format!("TLS on a listener: {e}")).into())
 }
 
 /// The certificate in files, read again when the rules change: a new certificate is a changed file.

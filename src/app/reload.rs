@@ -92,7 +92,7 @@ impl Reloader {
     fn warn_of_fixed(&self, new: &Config) {
         let old = &self.house.rules().config;
         let fixed = [
-            ("listen", format!("{:?}", old.listen) != format!("{:?}", new.listen)),
+            ("listen", fixed_listeners(old) != fixed_listeners(new)),
             ("tls.ca", old.tls.ca != new.tls.ca),
             ("audit", format!("{:?}", old.audit) != format!("{:?}", new.audit)),
             ("state", old.state != new.state),
@@ -107,6 +107,13 @@ impl Reloader {
             tracing::warn!("{key} has changed and takes effect at the next start");
         }
     }
+}
+
+/// Where it listens. What stands behind the inbound listener, and who may call it, is read anew.
+fn fixed_listeners(config: &Config) -> String {
+    let mut listen = config.listen.clone();
+    let inbound = listen.inbound.take().map(|i| (i.address, i.tls));
+    format!("{listen:?} {inbound:?}")
 }
 
 fn watch(files: &[PathBuf]) -> Option<(Watcher, Receiver<()>)> {

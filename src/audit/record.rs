@@ -55,6 +55,18 @@ pub struct DecisionRecord<'a> {
     pub tokens: Option<u64>,
     /// Whether the agent's own login passes (credential kind `own`, `mode: observe`).
     pub own_login: bool,
+    /// The delegation token that came with the call, or goes with it.
+    pub passed: Option<Passed<'a>>,
+}
+
+/// Which delegation token passed between two agents: the same `jti` stands on both records.
+#[derive(Debug, Clone, Copy)]
+pub struct Passed<'a> {
+    pub jti: &'a str,
+    /// The SPIFFE ID of the agent that handed it over, on the record of who was handed it.
+    pub from: Option<&'a str>,
+    /// The SPIFFE ID of the agent that it was for, on the record of who handed it over.
+    pub to: Option<&'a str>,
 }
 
 /// A task's start, with what every call of it shares, or its end.
@@ -125,6 +137,18 @@ pub(super) fn decision(out: &mut Vec<u8>, r: &DecisionRecord<'_>) {
             }
         }
         None => out.extend_from_slice(b",\"agent\":null,\"task\":null"),
+    }
+    if let Some(passed) = r.passed {
+        out.extend_from_slice(b",\"delegation\":{\"jti\":");
+        text::string(out, passed.jti);
+        for (name, id) in [("from", passed.from), ("to", passed.to)] {
+            let Some(id) = id else { continue };
+            out.push(b',');
+            text::string(out, name);
+            out.push(b':');
+            text::string(out, id);
+        }
+        out.push(b'}');
     }
     request(out, r);
     // A refusal for a credential in the request must not put that credential on record.

@@ -45,6 +45,7 @@ fn record(id: DecisionId) -> DecisionRecord<'static> {
         limits: &[],
         tokens: None,
         own_login: false,
+        passed: None,
     }
 }
 

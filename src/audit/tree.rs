@@ -39,23 +39,57 @@ pub enum Item {
 /// # Errors
 /// When a directory cannot be read.
 pub fn tree(dirs: &[PathBuf], id: &str) -> io::Result<Option<Tree>> {
-    let mut parents: HashMap<String, String> = HashMap::new();
+    let mut links = Links::default();
     for dir in dirs {
-        files::each(dir, |_, record| {
-            if record.kind() == Kind::Task
-                && memchr::memmem::find(record.body, b"\"parent\":").is_some()
-                && let Ok(body) = serde_json::from_slice::<Value>(record.body)
-                && let (Some(child), Some(parent)) = (body["id"].as_str(), body["parent"].as_str())
-            {
-                parents.insert(child.to_owned(), parent.to_owned());
-            }
-        })?;
+        files::each(dir, |_, record| links.see(record.kind(), record.body))?;
     }
+    let parents = links.parents();
     let mut found = Found { wanted: below(&parents, id), ..Found::default() };
     for dir in dirs {
         files::each(dir, |chain, record| found.see(&chain.id, record.seq, record.kind(), record.call_id(), record.body))?;
     }
     Ok(found.into_tree(&parents, id))
+}
+
+/// What ties tasks together.
+#[derive(Debug, Default)]
+struct Links {
+    /// Task → the task that it is part of.
+    parents: HashMap<String, String>,
+    /// Delegation token → the task that handed it on, and the one that it began: they are of two processes.
+    handed: HashMap<String, String>,
+    began: HashMap<String, String>,
+}
+
+impl Links {
+    fn see(&mut self, kind: Kind, body: &[u8]) {
+        let mark: &[u8] = match kind {
+            Kind::Task => b"\"parent\":",
+            Kind::Decision => b"\"delegation\":{\"jti\":",
+            _ => return,
+        };
+        if memchr::memmem::find(body, mark).is_none() {
+            return;
+        }
+        let Ok(body) = serde_json::from_slice::<Value>(body) else { return };
+        let token = &body["delegation"];
+        if let (Kind::Task, Some(child), Some(parent)) = (kind, body["id"].as_str(), body["parent"].as_str()) {
+            self.parents.insert(child.to_owned(), parent.to_owned());
+        } else if let (Some(task), Some(jti)) = (body["task"].as_str(), token["jti"].as_str()) {
+            let side = if token["to"].is_null() { &mut self.began } else { &mut self.handed };
+            side.entry(jti.to_owned()).or_insert_with(|| task.to_owned());
+        }
+    }
+
+    fn parents(self) -> HashMap<String, String> {
+        let Self { mut parents, handed, began } = self;
+        for (jti, child) in began {
+            if let Some(parent) = handed.get(&jti).filter(|parent| **parent != child) {
+                parents.entry(child).or_insert_with(|| parent.clone());
+            }
+        }
+        parents
+    }
 }
 
 /// A task's id and those of all below it.
@@ -182,6 +216,22 @@ mod tests {
             prop_assert_eq!(&tree.task["id"], &json!(id(root)));
             prop_assert_eq!(count(&tree), wanted.len());
         }
+    }
+
+    #[test]
+    fn a_token_ties_the_tasks_of_two_processes() {
+        let mut links = Links::default();
+        // As records are written: the token's id comes first.
+        let token = |jti: &str, side: &str, task: &str| format!(r#"{{"task":"{task}","delegation":{{"jti":"{jti}","{side}":"agent"}}}}"#);
+        let mut see = |kind, body: &str| links.see(kind, body.as_bytes());
+        see(Kind::Decision, &token("j1", "from", "t-1"));
+        see(Kind::Decision, &token("j1", "to", "t-0"));
+        see(Kind::Decision, &token("j2", "from", "t-2"));
+        see(Kind::Decision, &token("j3", "to", "t-0"));
+        see(Kind::Task, r#"{"id":"t-3","parent":"t-1"}"#);
+        let parents = links.parents();
+        assert_eq!(parents, HashMap::from([(id(1), id(0)), (id(3), id(1))]));
+        assert_eq!(below(&parents, &id(0)).len(), 3);
     }
 
     #[test]

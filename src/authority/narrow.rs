@@ -225,7 +225,7 @@ pub(super) fn covers(outer: &str, inner: &str) -> bool {
 }
 
 /// Whether every value that `inner` means, `outer` means too.
-fn value_covers(outer: &Value, inner: &Value) -> bool {
+pub(super) fn value_covers(outer: &Value, inner: &Value) -> bool {
     match (outer, inner) {
         (Value::String(o), Value::String(i)) => covers(o, i),
         _ => value_means(outer, inner),

@@ -51,8 +51,8 @@ impl Sketch<'_> {
         share(&self.intents, &other.intents, |a, b| covers(a, b) || covers(b, a))
             && share(&self.effects, &other.effects, |a, b| a == b)
             && self.constraints.iter().all(|(name, values)| {
-                let others = other.constraints.iter().filter(|(n, _)| n == name);
-                others.map(|(_, theirs)| share(values, theirs, |a, b| value_means(a, b) || value_means(b, a))).all(|met| met)
+                let mut others = other.constraints.iter().filter(|(n, _)| n == name);
+                others.all(|(_, theirs)| share(values, theirs, |a, b| value_means(a, b) || value_means(b, a)))
             })
     }
 }

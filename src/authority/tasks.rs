@@ -25,6 +25,7 @@ use crate::{
 use super::{
     End, TaskEvents,
     ambient::Ambient,
+    arrivals::Arrivals,
     handle::Digest,
     known::KnownAgents,
     limits::{self, Counters, Reservation},
@@ -40,6 +41,7 @@ pub struct Tasks {
     pub(super) drain: Duration,
     pub(super) ambient: Ambient,
     pub(super) known: KnownAgents,
+    pub(super) arrivals: Arrivals,
     pub(super) proven: Proven,
     pub(super) next: AtomicU64,
     pub(super) active: AtomicUsize,
@@ -128,6 +130,7 @@ impl Tasks {
             drain,
             ambient: Ambient::default(),
             known: KnownAgents::default(),
+            arrivals: Arrivals::default(),
             proven: Proven::default(),
             next: AtomicU64::new(1),
             active: AtomicUsize::new(0),

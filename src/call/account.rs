@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc, time::Instant};
+use std::{any::Any, fmt, sync::Arc, time::Instant};
 
 use crate::refusal::Reason;
 
@@ -38,6 +38,8 @@ pub trait Recorder: Send + Sync {
 pub struct Account {
     pub outcome: Outcome,
     recorder: Option<Arc<dyn Recorder>>,
+    /// Dropped after the outcome was written.
+    held: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Account {
@@ -55,7 +57,12 @@ impl Account {
             complete: false,
             cut_since: None,
         };
-        Self { outcome, recorder: Some(recorder) }
+        Self { outcome, recorder: Some(recorder), held: None }
+    }
+
+    /// Keeps what is over with the call.
+    pub fn hold(&mut self, held: Box<dyn Any + Send + Sync>) {
+        self.held = Some(held);
     }
 
     /// Closes the account without a record, for what turned out to be no call of its own.

@@ -28,6 +28,8 @@ pub struct Proof {
     pub identity: Identity,
     /// The claims of the token; empty for a certificate.
     pub claims: Map<String, Value>,
+    /// SHA-256 of the certificate, where that is what proved it: a token may be bound to it (RFC 8705 §3.1).
+    pub certificate: Option<[u8; 32]>,
     /// For whom the token says that its bearer acts; verified, or it would not be here.
     pub principal: Option<Principal>,
     /// When it no longer counts. Kept on both clocks, since either may be set wrong.
@@ -100,7 +102,7 @@ mod tests {
 
     fn proof(from: Moment, until: Duration, again: Duration) -> Proof {
         let identity = Identity::Spiffe("spiffe://a/b".into());
-        Proof { identity, claims: Map::new(), principal: None, until: from.later(until), again: from.later(again) }
+        Proof { identity, claims: Map::new(), certificate: None, principal: None, until: from.later(until), again: from.later(again) }
     }
 
     #[test]

@@ -2,7 +2,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Account, Body, Caller, Decision, DecisionId, Destination, Head, Intent, Lease, Leash, Permit, Provider};
+use crate::authority::token::Handed;
+
+use super::{Account, Body, Caller, Decision, DecisionId, Destination, Entry, Head, Intent, Lease, Leash, Permit, Provider};
 
 /// A request read from the wire, with one reading, and an account that will be closed.
 ///
@@ -54,6 +56,16 @@ pub struct Permitted {
 pub struct Armed {
     permitted: Permitted,
     lease: Option<Lease>,
+    /// What the agent that is called is handed.
+    handed: Option<Box<Handed>>,
+}
+
+/// A request on its way in, to the agent behind Remit. The only thing that goes there.
+#[derive(Debug)]
+pub struct Entering {
+    identified: Identified,
+    body: Body,
+    entry: Entry,
 }
 
 impl Accepted {
@@ -116,6 +128,12 @@ impl Identified {
 }
 
 impl Identified {
+    /// A request that was let in.
+    #[must_use]
+    pub fn entering(self, body: Body, entry: Entry) -> Entering {
+        Entering { identified: self, body, entry }
+    }
+
     /// Understood as the fetch of a URL that an earlier answer sent the task to: on the intent of
     /// that call, and without a credential.
     #[must_use]
@@ -210,7 +228,7 @@ impl Permitted {
 
     #[must_use]
     pub fn armed(self, lease: Option<Lease>) -> Armed {
-        Armed { permitted: self, lease }
+        Armed { permitted: self, lease, handed: None }
     }
 }
 
@@ -234,6 +252,17 @@ impl Armed {
     }
 
     #[must_use]
+    pub fn handed(&self) -> Option<&Handed> {
+        self.handed.as_deref()
+    }
+
+    /// Hands the agent that is called a part of this task.
+    #[must_use]
+    pub fn handing(self, handed: Handed) -> Self {
+        Self { handed: Some(Box::new(handed)), ..self }
+    }
+
+    #[must_use]
     pub fn into_accepted(self) -> Accepted {
         self.permitted.into_accepted()
     }
@@ -245,5 +274,29 @@ impl Armed {
         let Understood { identified, asked } = understood;
         let Received { head, account } = *identified.accepted.0;
         (head, asked.body, permit, self.lease, account)
+    }
+}
+
+impl Entering {
+    #[must_use]
+    pub fn identified(&self) -> &Identified {
+        &self.identified
+    }
+
+    #[must_use]
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    #[must_use]
+    pub fn into_identified(self) -> Identified {
+        self.identified
+    }
+
+    /// Takes the request apart to hand it to the agent.
+    #[must_use]
+    pub fn into_parts(self) -> (Head, Body, Entry, Account) {
+        let Received { head, account } = *self.identified.accepted.0;
+        (head, self.body, self.entry, account)
     }
 }

@@ -42,7 +42,7 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 async fn serve(config: Config, path: PathBuf) -> ExitCode {
-    if config.listen.forward.is_none() {
+    if config.listen.forward.is_none() && config.listen.inbound.is_none() {
         return fail(NO, &"listen.forward: nothing to listen on; set it to an address such as 127.0.0.1:8080");
     }
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
@@ -57,6 +57,9 @@ async fn serve(config: Config, path: PathBuf) -> ExitCode {
     };
     if let Some(address) = app.address() {
         tracing::info!(%address, "forward proxy listening");
+    }
+    if let Some(address) = app.inbound_address() {
+        tracing::info!(%address, "inbound listening");
     }
     if let Some(address) = app.admin_address() {
         tracing::info!(%address, "admin listening");

@@ -7,10 +7,12 @@ use std::{
 };
 
 use crate::{
+    call::Host,
     config::{
         Config, IdentitySpec, IssuerSpec, ListenCertificate,
         credentials::RawCredential,
         identities::RawIdentity,
+        inbound::RawInbound,
         read::{MAX_PROBLEMS, Ref, shown, suggestion},
         registry::{RawAgent, RawRegistry},
         tasks::RawAmbient,
@@ -59,13 +61,69 @@ pub(super) fn check(registry: &RawRegistry, credentials: &[RawCredential], ambie
 
 /// The ambient agent must be bound to the ambient workflow.
 fn unbound(agents: &[RawAgent], ambient: &RawAmbient) -> Option<Problem> {
-    let agent = agents.iter().find(|a| a.id.name == ambient.agent.name)?;
-    if agent.workflows.iter().any(|w| w.name == ambient.workflow.name) {
+    not_bound(agents, &ambient.agent, &ambient.workflow)
+}
+
+fn not_bound(agents: &[RawAgent], agent: &Ref, workflow: &Ref) -> Option<Problem> {
+    let found = agents.iter().find(|a| a.id.name == agent.name)?;
+    if found.workflows.iter().any(|w| w.name == workflow.name) {
         return None;
     }
-    let message = format!("agent `{}` is not bound to workflow `{}`", ambient.agent.name, ambient.workflow.name);
-    let help = format!("add it to the agent's `workflows` at {}:{}", agent.id.spot.file.display(), agent.id.spot.line);
-    Some(ambient.workflow.spot.problem(message).help(help))
+    let message = format!("agent `{}` is not bound to workflow `{}`", agent.name, workflow.name);
+    let help = format!("add it to the agent's `workflows` at {}:{}", found.id.spot.file.display(), found.id.spot.line);
+    Some(workflow.spot.problem(message).help(help))
+}
+
+/// The inbound listener's agent and workflows, and that the loopback is one agent's: its calls out are
+/// told apart by their trace alone.
+pub(super) fn inbound(registry: &RawRegistry, inbound: Option<&RawInbound>, ambient: Option<&RawAmbient>) -> Vec<Problem> {
+    let Some(inbound) = inbound else { return Vec::new() };
+    let agents = Names::new("agent", registry.agents.iter().map(|a| &a.id));
+    let workflows = Names::new("workflow", registry.workflows.iter().map(|w| &w.id));
+    let mut problems: Vec<Problem> = agents.look_up(&inbound.agent).into_iter().collect();
+    for workflow in &inbound.workflows {
+        match workflows.look_up(workflow) {
+            Some(unknown) => problems.push(unknown),
+            None if problems.is_empty() => problems.extend(not_bound(&registry.agents, &inbound.agent, workflow)),
+            None => {}
+        }
+    }
+    let nameless = |a: &&RawAgent| !a.identities.iter().any(|i| matches!(i.rule.what, IdentitySpec::Spiffe(_)));
+    if inbound.spec.delegation_required
+        && let Some(agent) = registry.agents.iter().find(|a| a.id.name == inbound.agent.name).filter(nameless)
+    {
+        let problem = inbound.agent.spot.problem("a delegation token is for a SPIFFE ID, and the agent has none");
+        let place = &agent.id.spot;
+        problems.push(problem.help(format!("add `identities: [{{spiffe: …}}]` at {}:{}", place.file.display(), place.line)));
+    }
+    if let Some(ambient) = ambient
+        && ambient.agent.name != inbound.agent.name
+    {
+        let message =
+            format!("the ambient agent is `{}` and the one behind `listen.inbound` is `{}`", ambient.agent.name, inbound.agent.name);
+        problems.push(ambient.agent.spot.problem(message).help("one Remit serves one agent's loopback: name the same"));
+    }
+    problems
+}
+
+/// Two agents at one address: a token for one would go to the other.
+pub(super) fn addresses(registry: &RawRegistry) -> Vec<Problem> {
+    let all: Vec<_> = registry.agents.iter().flat_map(|a| a.addresses.iter().map(move |at| (a, at))).collect();
+    let mut problems = Vec::new();
+    for (i, (agent, (host, port))) in all.iter().enumerate() {
+        let same = |other: &&(&RawAgent, &(Host, Option<u16>))| {
+            let (at, other_port) = other.1;
+            at == host && (port.is_none() || other_port.is_none() || port == other_port)
+        };
+        if let Some((other, _)) = all.iter().take(i).find(same)
+            && problems.len() < MAX_PROBLEMS
+        {
+            let message = format!("agents `{}` and `{}` are called at the same address, {host}", other.id.name, agent.id.name);
+            problems
+                .push(agent.id.spot.problem(message).help("a token for one would go to the other: give each a name or a port of its own"));
+        }
+    }
+    problems
 }
 
 /// What the identities of agents refer to, and those between which a caller could not be told apart.

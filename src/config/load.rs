@@ -8,13 +8,15 @@ use std::{
 use crate::{
     call::Mode,
     config::{
-        Audit, Ca, CatalogSource, Config, CredentialKind, Limits, Listen, Policies, RegistrySpec, Roots, SecretSource, TaskSpec, Timeouts,
-        Tls, Upstream, UpstreamProxy,
+        Audit, Ca, CatalogSource, Config, CredentialKind, Delegation, Limits, Listen, Policies, RegistrySpec, Roots, SecretSource,
+        TaskSpec, Timeouts, Tls, Upstream, UpstreamProxy,
         credentials::{RawCredential, credentials},
-        cross, files, issuers,
+        cross, files,
+        inbound::{self, RawInbound},
+        issuers,
         node::{Kind, Node},
         read::{Fields, Ref, Source, Value, bounded},
-        registry::{MODE, RawRegistry},
+        registry::{MODE, RawAgent, RawRegistry},
         sections, spiffe,
         tasks::{self, RawAmbient},
     },
@@ -50,6 +52,8 @@ impl Config {
         if whole {
             // a name may be defined in the file that could not be read
             problems.extend(cross::check(&loader.registry, &loader.credentials, loader.ambient.as_ref()));
+            problems.extend(cross::addresses(&loader.registry));
+            problems.extend(cross::inbound(&loader.registry, loader.inbound.as_ref(), loader.ambient.as_ref()));
             let issuers = config.as_ref().map_or(&[][..], |c| &c.issuers);
             problems.extend(cross::identities(&loader.registry, &loader.issuers, issuers));
             problems.extend(config.as_ref().and_then(cross::own_svid));
@@ -65,7 +69,7 @@ impl Config {
     pub fn observe() -> Self {
         Self {
             file: None,
-            listen: Listen { forward: Some(([127, 0, 0, 1], 0).into()), forward_tls: None, admin: None, control: None, control_tcp: None },
+            listen: Listen { forward: Some(([127, 0, 0, 1], 0).into()), ..Listen::default() },
             tls: Tls { ca: Ca::Ephemeral, publish: None, upstream_roots: vec![Roots::System], tunnel: Vec::new() },
             registry: RegistrySpec::default(),
             catalog: vec![CatalogSource::Builtin],
@@ -78,6 +82,8 @@ impl Config {
             mode: Mode::Observe,
             upstream: Upstream { allow_addresses: Vec::new(), resolve: Vec::new(), proxy: UpstreamProxy::None },
             state: None,
+            peers: Vec::new(),
+            delegation: Delegation::default(),
             audit: Audit { sinks: Vec::new(), ..sections::audit(None, PathBuf::new()) },
             limits: Limits::default(),
             timeouts: Timeouts::default(),
@@ -86,6 +92,7 @@ impl Config {
     }
 
     fn with(mut self, registry: RawRegistry, credentials: Vec<RawCredential>, ambient: Option<RawAmbient>, files: Vec<PathBuf>) -> Self {
+        self.peers = registry.agents.iter().flat_map(RawAgent::peers).collect();
         self.registry.agents = registry.agents.into_iter().filter_map(|a| a.spec).collect();
         self.registry.workflows = registry.workflows.into_iter().filter_map(|w| w.spec).collect();
         self.credentials = credentials.into_iter().filter_map(|c| c.spec).collect();
@@ -108,6 +115,7 @@ struct Loader {
     registry: RawRegistry,
     credentials: Vec<RawCredential>,
     ambient: Option<RawAmbient>,
+    inbound: Option<RawInbound>,
     /// The names of the issuers.
     issuers: Vec<Ref>,
     files: Vec<PathBuf>,
@@ -116,7 +124,7 @@ struct Loader {
     unread: usize,
 }
 
-const MAIN: [&str; 19] = [
+const MAIN: [&str; 20] = [
     "version",
     "listen",
     "tls",
@@ -127,6 +135,7 @@ const MAIN: [&str; 19] = [
     "policies",
     "credentials",
     "tasks",
+    "delegation",
     "issuers",
     "spiffe",
     "labels",
@@ -174,7 +183,8 @@ impl Loader {
         self.issuers = names;
         Config {
             file: Some(name.to_path_buf()),
-            listen: sections::listen(fields.optional("listen"), files),
+            listen: sections::listen(fields.optional("listen"), &mut self.inbound, files),
+            delegation: inbound::delegation(fields.optional("delegation"), files),
             issuers,
             spiffe: spiffe::spiffe(fields.optional("spiffe"), files),
             tls: sections::tls(fields.optional("tls"), files),

@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use serde_json::json;
 
 use crate::{
-    call::{Effect, Label, Mode},
+    call::{Effect, Host, Label, Mode},
     config::{
-        AgentSpec, GrantSpec, IdentitySpec, ModeSpec, OnDrift, Status, WideLimitSpec, WorkflowSpec, attested,
+        AgentSpec, GrantSpec, IdentitySpec, ModeSpec, OnDrift, PeerSpec, Status, WideLimitSpec, WorkflowSpec, attested,
         identities::{RawIdentity, identities},
-        limits,
+        inbound, limits,
         node::Kind,
         read::{Fields, Ref, Value, shown},
         units,
@@ -23,6 +23,8 @@ pub(super) struct RawAgent {
     pub(super) identities: Vec<RawIdentity>,
     pub(super) workflows: Vec<Ref>,
     pub(super) delegates_to: Vec<Ref>,
+    /// Where others call it.
+    pub(super) addresses: Vec<(Host, Option<u16>)>,
     pub(super) spec: Option<AgentSpec>,
 }
 
@@ -50,8 +52,24 @@ impl RawRegistry {
     }
 }
 
-const AGENT: [&str; 15] = [
+impl RawAgent {
+    /// Its addresses, where it has a SPIFFE ID: who has none is handed nothing.
+    pub(super) fn peers(&self) -> impl Iterator<Item = PeerSpec> + '_ {
+        let spec = self.spec.as_ref().and_then(|s| Some((s.id.clone(), s.spiffe_id.clone()?)));
+        spec.into_iter().flat_map(|(agent, spiffe_id)| {
+            self.addresses.iter().map(move |(host, port)| PeerSpec {
+                agent: agent.clone(),
+                spiffe_id: spiffe_id.clone(),
+                host: host.clone(),
+                port: *port,
+            })
+        })
+    }
+}
+
+const AGENT: [&str; 16] = [
     "id",
+    "address",
     "identities",
     "owner",
     "status",
@@ -76,6 +94,15 @@ fn agent(value: &Value<'_>) -> Option<RawAgent> {
     let identities = fields.optional("identities").map(identities).unwrap_or_default();
     let workflows = fields.optional("workflows").and_then(Value::texts).unwrap_or_default();
     let delegates_to = fields.optional("delegates_to").and_then(Value::texts).unwrap_or_default();
+    let addresses = fields.optional("address").map(inbound::addresses).unwrap_or_default();
+    if let Some(address) = fields.optional("address")
+        && !identities.iter().any(|i| matches!(i.rule.what, IdentitySpec::Spiffe(_)))
+    {
+        address.wrong(
+            "an agent that others call needs a SPIFFE ID: what is handed to it is for that name",
+            "add `identities: [{spiffe: …}]`, or remove the key",
+        );
+    }
     let status = fields.optional("status").map(|v| v.one_of(&STATUS));
     let expires = fields.optional("expires").map(|v| v.parse(units::instant));
     let on_drift = fields.optional("on_drift").map(|v| on_drift(v, &fields));
@@ -105,7 +132,7 @@ fn agent(value: &Value<'_>) -> Option<RawAgent> {
         })
     };
     let spec = spec();
-    Some(RawAgent { spec, id, identities, workflows, delegates_to })
+    Some(RawAgent { spec, id, identities, workflows, delegates_to, addresses })
 }
 
 /// Absent stays absent; present and wrong ends the spec.

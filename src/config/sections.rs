@@ -11,7 +11,9 @@ use crate::{
     call::{Effect, Host},
     config::{
         Audit, Ca, CatalogSource, ControlTcp, Durability, HostPattern, Limits, Listen, Policies, Roots, SecretSource, Sink, StateSpec,
-        Timeouts, Tls, Upstream, UpstreamProxy, credentials, files, guardrails, inline,
+        Timeouts, Tls, Upstream, UpstreamProxy, credentials, files, guardrails,
+        inbound::{self, RawInbound},
+        inline,
         node::Kind,
         read::{Fields, Value, shown, suggestion},
         spiffe, units,
@@ -27,18 +29,19 @@ fn or<'a, T>(fields: &Fields<'a>, key: &str, default: T, read: impl FnOnce(&Valu
 /// Where calls are taken when the file does not say.
 const FORWARD: &str = "127.0.0.1:8080";
 
-pub(super) fn listen(value: Option<&Value<'_>>, files: &mut Vec<PathBuf>) -> Listen {
-    let default = Listen { forward: FORWARD.parse().ok(), forward_tls: None, admin: None, control: None, control_tcp: None };
+pub(super) fn listen(value: Option<&Value<'_>>, raw: &mut Option<RawInbound>, files: &mut Vec<PathBuf>) -> Listen {
+    let default = Listen { forward: FORWARD.parse().ok(), ..Listen::default() };
     let Some(fields) = value.and_then(|v| v.fields(&["forward", "transparent", "inbound", "admin", "control"])) else { return default };
-    for key in ["transparent", "inbound"] {
-        if let Some(later) = fields.optional(key) {
-            later.not_yet(&format!("the {key} listener"));
-        }
+    if let Some(later) = fields.optional("transparent") {
+        later.not_yet("the transparent listener");
     }
+    *raw = fields.optional("inbound").and_then(|v| inbound::inbound(v, files));
     let forward = fields.optional("forward").and_then(|v| spiffe::listen_tls(v, files));
     let (forward, forward_tls) = forward.map_or((default.forward, None), |(address, tls)| (Some(address), tls));
     let (control, control_tcp) = or(&fields, "control", (None, None), control);
-    Listen { forward, forward_tls, admin: or(&fields, "admin", None, |v| v.parse(units::socket).map(Some)), control, control_tcp }
+    let inbound = raw.as_ref().map(|r| r.spec.clone());
+    let admin = or(&fields, "admin", None, |v| v.parse(units::socket).map(Some));
+    Listen { forward, forward_tls, inbound, admin, control, control_tcp }
 }
 
 /// `unix:remit.sock`, or with a port: `{unix: remit.sock, tcp: 127.0.0.1:9902, token: {file: FILE}}`.

@@ -142,7 +142,7 @@ pub(super) fn listen_tls(value: &Value<'_>, files: &mut Vec<PathBuf>) -> Option<
     Some((address?, tls))
 }
 
-fn tls(value: &Value<'_>, files: &mut Vec<PathBuf>) -> Option<ListenTls> {
+pub(super) fn tls(value: &Value<'_>, files: &mut Vec<PathBuf>) -> Option<ListenTls> {
     let fields = value.fields(&["cert", "key", "svid", "names", "clients"])?;
     let required = fields.optional("clients").map_or(Some(true), |v| v.one_of(&[("required", true), ("optional", false)]));
     let certificate = certificate(value, &fields, files);

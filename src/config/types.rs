@@ -9,6 +9,7 @@ use crate::{
     secret::Secret,
 };
 
+use super::{Delegation, Inbound, PeerSpec};
 use super::{IdentityRule, IssuerSpec, ListenTls, SpiffeSpec};
 
 /// A checked configuration: what is here can be built, or says at build time which file is at fault.
@@ -32,6 +33,10 @@ pub struct Config {
     pub upstream: Upstream,
     /// None: in memory.
     pub state: Option<StateSpec>,
+    /// Where registered agents are called by others.
+    pub peers: Vec<PeerSpec>,
+    /// Signs and verifies what one agent hands another.
+    pub delegation: Delegation,
     pub audit: Audit,
     pub limits: Limits,
     pub timeouts: Timeouts,
@@ -42,6 +47,8 @@ pub struct Config {
 #[derive(Debug, Clone, Default)]
 pub struct Listen {
     pub forward: Option<SocketAddr>,
+    /// In front of the agent.
+    pub inbound: Option<Inbound>,
     /// Makes it an HTTPS proxy.
     pub forward_tls: Option<ListenTls>,
     pub admin: Option<SocketAddr>,

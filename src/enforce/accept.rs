@@ -27,7 +27,7 @@ fn known(inside: &Inside) -> Destination {
     Destination { scheme: inside.scheme, host: inside.host.clone(), port: inside.port }
 }
 
-fn rest(method: &Method, uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(Path, Option<Box<str>>), Refusal> {
+pub(super) fn rest(method: &Method, uri: &Uri, headers: &HeaderMap, version: Version) -> Result<(Path, Option<Box<str>>), Refusal> {
     if *method == Method::CONNECT {
         return Err(ambiguous("a CONNECT inside a connection that was opened by CONNECT"));
     }
@@ -99,7 +99,7 @@ fn outside(uri: &Uri, target: Option<&str>, host: Option<&str>) -> Result<Destin
 }
 
 /// The one `Host` (RFC 9112 §3.2).
-fn host_field(headers: &HeaderMap, version: Version) -> Result<Option<&str>, Refusal> {
+pub(super) fn host_field(headers: &HeaderMap, version: Version) -> Result<Option<&str>, Refusal> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let first = hosts.next();
     if hosts.next().is_some() {

@@ -31,6 +31,11 @@ pub struct Answer {
     task: Option<Arc<Task>>,
     /// It broke off: it has ended, and is not whole.
     cut: bool,
+    /// Its first poll is behind it.
+    begun: bool,
+    /// What broke it off at once. It waits for one turn: hyper drops an answer whose body fails at its
+    /// first poll, and the agent would not even see the head.
+    held: Option<ScrubError<Cut>>,
 }
 
 enum Kind {
@@ -41,7 +46,24 @@ enum Kind {
 
 impl Answer {
     pub(super) fn refusal(body: Bytes, account: Account) -> Self {
-        Self { kind: Kind::Refusal(Some(body).filter(|b| !b.is_empty())), account: Some(account), progress: None, task: None, cut: false }
+        Self::new(Kind::Refusal(Some(body).filter(|b| !b.is_empty())), Some(account), None, None)
+    }
+
+    fn new(kind: Kind, account: Option<Account>, progress: Option<Arc<Progress>>, task: Option<Arc<Task>>) -> Self {
+        Self { kind, account, progress, task, cut: false, begun: false, held: None }
+    }
+
+    /// The body broke off: why goes on record.
+    fn broken(&mut self, error: &ScrubError<Cut>) {
+        self.cut = true;
+        if let Some(account) = &mut self.account {
+            account.outcome.cut_since = self.task.as_ref().and_then(|task| task.over_since());
+            account.outcome.reason = match error {
+                ScrubError::Upstream(cut) => cut.reason(),
+                ScrubError::Cut | ScrubError::Encoding => Some(crate::refusal::Reason::UpstreamUnreachable),
+            };
+        }
+        self.settle(false);
     }
 
     fn settle(&mut self, complete: bool) {
@@ -76,18 +98,12 @@ impl House {
                 let upstream = hyper::upgrade::on(&mut response);
                 self.splice(agent, upstream, scrubber.cloned(), until, account);
             }
-            return response.map(|_| Answer { kind: Kind::Nothing, account: None, progress: None, task: None, cut: false });
+            return response.map(|_| Answer::new(Kind::Nothing, None, None, None));
         }
         match scrub_response(response, scrubber) {
             Ok(mut response) => {
                 *response.version_mut() = asked.version;
-                response.map(|body| Answer {
-                    kind: Kind::Upstream(Box::new(body)),
-                    account: Some(account),
-                    progress: reply.progress,
-                    task: Some(until.task),
-                    cut: false,
-                })
+                response.map(|body| Answer::new(Kind::Upstream(Box::new(body)), Some(account), reply.progress, Some(until.task)))
             }
             Err(refusal) => self.refuse(Box::new(Turned { account, brief, refusal }), asked),
         }
@@ -115,6 +131,10 @@ impl HttpBody for Answer {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
+        if let Some(error) = this.held.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let first = !std::mem::replace(&mut this.begun, true);
         let body = match &mut this.kind {
             Kind::Nothing => return Poll::Ready(None),
             Kind::Refusal(body) => {
@@ -135,20 +155,17 @@ impl HttpBody for Answer {
                 }
             }
             Poll::Ready(None) => this.settle(true),
-            Poll::Ready(Some(Err(error))) => {
-                this.cut = true;
-                if let Some(account) = &mut this.account {
-                    account.outcome.cut_since = this.task.as_ref().and_then(|task| task.over_since());
-                    account.outcome.reason = match error {
-                        ScrubError::Upstream(cut) => cut.reason(),
-                        ScrubError::Cut | ScrubError::Encoding => Some(crate::refusal::Reason::UpstreamUnreachable),
-                    };
-                }
-                this.settle(false);
-            }
+            Poll::Ready(Some(Err(error))) => this.broken(error),
             Poll::Pending => {}
         }
-        polled
+        match polled {
+            Poll::Ready(Some(Err(error))) if first => {
+                this.held = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            polled => polled,
+        }
     }
 
     fn is_end_stream(&self) -> bool {

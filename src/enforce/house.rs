@@ -3,9 +3,14 @@ use std::{fmt, sync::Arc};
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
+use super::Entrance;
+
 use crate::{
     audit::Audit,
-    authority::{Registry, Tasks},
+    authority::{
+        Registry, Tasks,
+        token::{Delegations, Used},
+    },
     call::{Account, DecisionId, Outcome, Recorder},
     clock::{self, Moment},
     config::Config,
@@ -32,6 +37,10 @@ pub struct Rules {
     pub decider: Decider,
     pub broker: Arc<Broker>,
     pub forward: Forward,
+    /// The way to the agent, where one stands behind Remit.
+    pub entrance: Option<Entrance>,
+    /// What is handed to peers; None where nothing is.
+    pub delegations: Option<Arc<Delegations>>,
 }
 
 impl Rules {
@@ -40,6 +49,9 @@ impl Rules {
         self.broker.watch(|problem| tracing::error!("{problem}"));
         if let Some(callers) = &self.callers {
             callers.begin();
+        }
+        if let Some(delegations) = &self.delegations {
+            delegations.publish();
         }
     }
 }
@@ -71,6 +83,8 @@ struct Inner {
     drain: Drain,
     /// KiB of bodies that may be read whole at one time, over all calls.
     bodies: Arc<Semaphore>,
+    /// Delegation tokens that were used.
+    used: Used,
     open: Arc<OpenCalls>,
 }
 
@@ -106,6 +120,7 @@ impl House {
             terminator,
             drain,
             bodies: Arc::new(Semaphore::new(kib)),
+            used: Used::default(),
             open: Arc::default(),
         }));
         let inner = Arc::downgrade(&house.0);
@@ -172,7 +187,16 @@ impl House {
 
     /// The account of a call that begins now.
     pub(super) fn account(&self, now: Moment) -> Account {
-        Account::open(DecisionId::new(clock::unix_ms_of(now)), now.instant, self.recorder())
+        self.account_of(DecisionId::new(clock::unix_ms_of(now)), now)
+    }
+
+    /// The account of a decision that has its id already.
+    pub(super) fn account_of(&self, id: DecisionId, now: Moment) -> Account {
+        Account::open(id, now.instant, self.recorder())
+    }
+
+    pub(super) fn used_tokens(&self) -> &Used {
+        &self.0.used
     }
 
     pub(super) fn open_calls(&self) -> &Arc<OpenCalls> {

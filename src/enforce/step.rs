@@ -6,8 +6,8 @@ use hyper::body::Body as _;
 use smallvec::SmallVec;
 
 use crate::{
-    audit::DecisionRecord,
-    authority::Reservation,
+    audit::{DecisionRecord, Passed},
+    authority::{Reservation, token::Delegations},
     call::{
         Accepted, Account, Armed, Arriving, Body, Decision, Identified, Intent, Label, Lease, LimitRule, Mode, Observed, Operation, Param,
         Permitted, Task, Understood, Unit, Verdict,
@@ -82,10 +82,12 @@ impl House {
         }
     }
 
-    pub(super) fn arrival<'a>(&self, rules: &Rules, door: &'a Door, claim: Option<&'a http::HeaderValue>) -> Arrival<'a> {
-        let narrowed = rules.config.ambient.as_ref().is_some_and(|a| !a.uid.is_empty());
+    pub(super) fn arrival<'a>(&self, rules: &'a Rules, door: &'a Door, claim: Option<&'a http::HeaderValue>) -> Arrival<'a> {
+        let behind = rules.entrance.as_ref().map(|e| &e.config);
+        let narrowed = rules.config.ambient.as_ref().is_some_and(|a| !a.uid.is_empty()) || behind.is_some_and(|b| !b.uid.is_empty());
         let peer_uid = if narrowed { *door.peer_uid.get_or_init(|| identify::socket_owner(door.local, door.peer)) } else { None };
-        Arrival { listener: door.listener, peer: door.peer, proxy_authorization: claim, peer_uid, proven: None, seen: Some(&door.seen) }
+        let (listener, peer) = (door.listener, door.peer);
+        Arrival { listener, peer, proxy_authorization: claim, peer_uid, proven: None, seen: Some(&door.seen), behind }
     }
 
     /// What is asked for; reads the body where the operation is judged by it.
@@ -184,6 +186,21 @@ impl House {
         }
     }
 
+    /// What the agent that is called gets of this task, where it goes to a registered peer.
+    pub(super) async fn hand_over(&self, rules: &Rules, delegations: &Delegations, armed: Armed, now: Moment) -> Step<Armed> {
+        let permitted = armed.permitted();
+        let (task, understood) = (permitted.permit().task(), permitted.understood());
+        if permitted.permit().mode() == Mode::Observe || understood.is_redirected() || delegations.peer(understood.to()).is_none() {
+            return Ok(armed);
+        }
+        let received = self.tasks().received(task);
+        match delegations.hand_over(task, understood.to(), &rules.registry, received.as_deref(), now) {
+            Ok(Some(handed)) => Ok(armed.handing(handed)),
+            Ok(None) => Ok(armed),
+            Err(refusal) => Err(self.turn_known(rules, At::Armed(armed), refusal).await),
+        }
+    }
+
     /// On the record before it leaves (law 4).
     pub(super) async fn record(&self, rules: &Rules, armed: Armed, now: Moment) -> Step<Armed> {
         let permitted = armed.permitted();
@@ -212,6 +229,7 @@ impl House {
             limits: taken(permitted),
             tokens: asked_tokens(taken(permitted), understood.intents()),
             own_login: permitted.permit().passes_own_login(),
+            passed: armed.handed().map(|h| Passed { jti: &h.jti, from: None, to: Some(&h.to) }),
         };
         match self.audit().decision(&record, self.audit().durability_of(understood.intents())).await {
             Ok(()) => {
@@ -333,13 +351,15 @@ fn choose(rules: &Rules, understood: &Understood, decision: &Decision) -> Result
     Ok(choice)
 }
 
-/// The most that a model may answer with, as the call states it; None when some intent does not.
+/// The most that a model may answer with, as the call states it, over all the answers that it asks for;
+/// None when some intent does not.
 fn tokens(intents: &[Intent]) -> Option<u64> {
-    let stated = |intent: &Intent| match intent.params.lookup("max_tokens")? {
+    let number = |intent: &Intent, name| match intent.params.lookup(name)? {
         Param::Json(value) => value.as_u64(),
         Param::Text(text) => text.parse().ok(),
     };
-    intents.iter().try_fold(0, |sum: u64, intent| Some(sum.saturating_add(stated(intent)?)))
+    let most = |intent: &Intent| Some(number(intent, "max_tokens")?.saturating_mul(number(intent, "choices").unwrap_or(1).max(1)));
+    intents.iter().try_fold(0, |sum: u64, intent| Some(sum.saturating_add(most(intent)?)))
 }
 
 /// An upgrade turns a call into a stream that nobody judges, so the operation must declare it.

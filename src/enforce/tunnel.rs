@@ -1,14 +1,15 @@
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, Request, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use crate::{
-    call::{Accepted, Account, Body, Destination, Head, Listener, Path, Scheme},
+    call::{Accepted, Account, Body, DecisionId, Destination, Head, Listener, Path, Scheme},
     clock::Moment,
     identify::{self, Arrival},
     listen::{Connect, Door, Rewind, Socket, Walk},
-    refusal::{Reason, Refusal},
+    refusal::{Context, Reason, Refusal, render},
     tls::Terminator,
 };
 
@@ -24,10 +25,20 @@ impl Walk for House {
         self.walk(door, request, clear)
     }
 
-    async fn malformed(&self, door: Arc<Door>, status: u16, detail: String) {
-        let account = self.account(Moment::now());
+    fn unreadable(id: DecisionId, status: StatusCode) -> Bytes {
+        let detail = match status {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                "the head of the request is larger than `limits.header_bytes` and `limits.headers` allow"
+            }
+            _ => "what came is no HTTP/1.1 request, or has more than one reading",
+        };
+        written(&render(&accept::ambiguous(detail), &Context::new(id)), status)
+    }
+
+    async fn malformed(&self, door: Arc<Door>, told: Option<DecisionId>, status: StatusCode, detail: String) {
+        let account = told.map_or_else(|| self.account(Moment::now()), |id| self.account_of(id, Moment::now()));
         let mut turned = self.turn(&self.rules(), &door, At::Raw { account, method: None, to: None }, accept::ambiguous(detail)).await;
-        turned.account.outcome.status = Some(status);
+        turned.account.outcome.status = Some(status.as_u16());
         turned.account.outcome.reason = Some(turned.refusal.reason);
         turned.account.outcome.complete = true;
     }
@@ -141,7 +152,7 @@ fn target<B>(request: &Request<B>) -> Result<Destination, Refusal> {
         return Err(accept::ambiguous("CONNECT wants HOST:PORT"));
     }
     let (host, port) = accept::authority(text, Scheme::Https)?;
-    let mut hosts = request.headers().get_all(http::header::HOST).iter();
+    let mut hosts = request.headers().get_all(header::HOST).iter();
     if let Some(value) = hosts.next() {
         // Clients leave the port out of Host, or not; only another name is another reading.
         let same = value.to_str().ok().and_then(|v| accept::authority(v, Scheme::Https).ok()).is_some_and(|(name, _)| name == host);
@@ -150,4 +161,21 @@ fn target<B>(request: &Request<B>) -> Result<Destination, Refusal> {
         }
     }
     Ok(Destination { scheme: Scheme::Https, host, port })
+}
+
+/// An answer after which its connection ends, as it is written (RFC 9112 §4).
+fn written(response: &Response<Bytes>, status: StatusCode) -> Bytes {
+    let mut out = format!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or("Refused")).into_bytes();
+    let close = (&header::CONNECTION, &HeaderValue::from_static("close"));
+    let length = (&header::CONTENT_LENGTH, &HeaderValue::from(response.body().len()));
+    let fields = response.headers().iter().filter(|(name, _)| *name != header::CONTENT_LENGTH);
+    for (name, value) in fields.chain([close, length]) {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(response.body());
+    Bytes::from(out)
 }

@@ -102,6 +102,11 @@ impl Brief {
         }
     }
 
+    /// For a request that goes to the agent, and so to no provider.
+    pub(super) fn of_caller(caller: &Caller) -> Self {
+        Self { caller: Some(caller.clone()), ..Self::default() }
+    }
+
     /// What was asked for.
     pub(super) fn operations(&self) -> &[Arc<Operation>] {
         &self.operations
@@ -276,6 +281,7 @@ impl House {
             limits: &[],
             tokens: None,
             own_login: false,
+            passed: None,
         };
         if let Err(error) = self.audit().decision(&record, Durability::Buffered).await {
             // The call is refused all the same, and its outcome waits for the log.
@@ -297,6 +303,7 @@ impl House {
             form: brief.provider.as_ref().map_or(ErrorForm::Problem, |p| p.errors),
             intents: brief.operations.iter().map(|o| &*o.id).collect(),
             proxy_auth: brief.no_task_at == Some(Listener::Forward),
+            bearer_auth: brief.no_task_at == Some(Listener::Inbound),
             method: Some(&asked.method),
             version: asked.version,
             host: brief.host.as_ref(),

@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
-    call::{Destination, Permit, Scheme},
+    call::{Destination, Entry, Permit, Scheme},
     refusal::Refusal,
     secret::Secret,
     tls::Offer,
@@ -79,18 +79,7 @@ impl Pool {
         if let Some(site) = self.sites.read().get(to) {
             return Ok(site.clone());
         }
-        let text = to.authority();
-        let (Ok(host), Ok(authority)) = (HeaderValue::from_str(&text), text.parse()) else {
-            return Err(unreachable(to, "its name cannot stand in a request"));
-        };
-        let site = Arc::new(Site {
-            to: to.clone(),
-            host,
-            authority,
-            idle: Mutex::default(),
-            h2: Mutex::default(),
-            h1_only: AtomicBool::new(to.scheme == Scheme::Http),
-        });
+        let site = Arc::new(Site::new(to)?);
         let mut sites = self.sites.write();
         if sites.len() >= SITES {
             sites.retain(|_, site| !site.idle.lock().is_empty() || site.h2.lock().is_some());
@@ -106,18 +95,36 @@ impl Pool {
     /// Closes connections that nobody used for long, or that upstream closed.
     pub(super) fn reap(&self) {
         let sites: Vec<Arc<Site>> = self.sites.read().values().cloned().collect();
-        let now = Instant::now();
-        for site in sites {
-            site.idle.lock().retain_mut(|h1| now.duration_since(h1.idle_since) < IDLE_LIFE && h1.is_alive());
-        }
+        sites.iter().for_each(|site| site.reap());
     }
 }
 
+/// What a connection is given for: used up by whoever gets it (law 1).
+pub(super) trait Proof {}
+
+impl Proof for Permit {}
+impl Proof for Entry {}
+
 impl Site {
-    /// A live connection from the pool, for a permit, with the vigil that it keeps. An h2 agent's
+    pub(super) fn new(to: &Destination) -> Result<Self, Refusal> {
+        let text = to.authority();
+        let (Ok(host), Ok(authority)) = (HeaderValue::from_str(&text), text.parse()) else {
+            return Err(unreachable(to, "its name cannot stand in a request"));
+        };
+        let h1_only = AtomicBool::new(to.scheme == Scheme::Http);
+        Ok(Self { to: to.clone(), host, authority, idle: Mutex::default(), h2: Mutex::default(), h1_only })
+    }
+
+    /// Closes connections that nobody used for long, or that the other side closed.
+    pub(super) fn reap(&self) {
+        let now = Instant::now();
+        self.idle.lock().retain_mut(|h1| now.duration_since(h1.idle_since) < IDLE_LIFE && h1.is_alive());
+    }
+
+    /// A live connection from the pool, for a proof, with the vigil that it keeps. An h2 agent's
     /// call takes an h1 connection only where upstream has no h2; an h1 agent's takes an idle one of
     /// its own kind first.
-    pub(super) fn reuse(&self, permit: Permit, offer: Offer) -> (Option<(Connection, Option<Vigil>)>, Permit) {
+    pub(super) fn reuse<P: Proof>(&self, proof: P, offer: Offer) -> (Option<(Connection, Option<Vigil>)>, P) {
         let mut found = match offer {
             Offer::Both if self.h1_only.load(Ordering::Relaxed) => self.idle(),
             Offer::Both => self.shared(),
@@ -127,7 +134,12 @@ impl Site {
             Some(Connection::H1(h1)) => h1.vigil.take(),
             Some(Connection::H2(_)) | None => None,
         };
-        (found.map(|connection| (connection, vigil)), permit)
+        (found.map(|connection| (connection, vigil)), proof)
+    }
+
+    /// The h2 connection that all share, for a proof.
+    pub(super) fn reuse_shared<P: Proof>(&self, proof: P) -> (Option<(Connection, Option<Vigil>)>, P) {
+        (self.shared().map(|connection| (connection, None)), proof)
     }
 
     fn idle(&self) -> Option<Connection> {
@@ -171,26 +183,32 @@ impl Site {
         };
         let failed = |e: hyper::Error| unreachable(&self.to, &e.to_string());
         if stream.negotiated_h2() {
-            let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .adaptive_window(true)
-                .keep_alive_interval(Duration::from_secs(30))
-                .handshake(TokioIo::new(stream))
-                .await
-                .map_err(failed)?;
-            tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "h2 connection to upstream ended");
-                }
-            });
-            *self.h2.lock() = Some(sender.clone());
-            return Ok(Connection::H2(sender));
+            return self.speak_h2(stream).await;
         }
         if offer == Offer::Both {
             self.h1_only.store(true, Ordering::Relaxed);
         }
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
         Ok(Connection::H1(Box::new(H1 { sender, connection: Box::pin(connection), idle_since: Instant::now(), via, vigil: None })))
+    }
+}
+
+impl Site {
+    /// Speaks HTTP/2, and keeps the connection for others at once.
+    pub(super) async fn speak_h2(&self, stream: Stream) -> Result<Connection, Refusal> {
+        let handshake = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .adaptive_window(true)
+            .keep_alive_interval(Duration::from_secs(30))
+            .handshake(TokioIo::new(stream));
+        let (sender, connection) = handshake.await.map_err(|e| unreachable(&self.to, &e.to_string()))?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "h2 connection to upstream ended");
+            }
+        });
+        *self.h2.lock() = Some(sender.clone());
+        Ok(Connection::H2(sender))
     }
 }
 

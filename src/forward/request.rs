@@ -1,7 +1,7 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Uri, Version,
     header::{self, CONNECTION, COOKIE, HOST, TE, UPGRADE},
-    uri::{Parts, Scheme as UriScheme},
+    uri::{Authority, Parts, Scheme as UriScheme},
 };
 use smallvec::SmallVec;
 
@@ -52,13 +52,19 @@ pub(super) fn canonical(
     Ok(request)
 }
 
+/// The name by which the agent behind Remit was called, which it is told: it is its own.
+#[derive(Debug, Clone)]
+pub(super) struct CalledBy(pub(super) HeaderValue);
+
 /// Writes the request as the connection speaks it. Can be done again for another connection.
 pub(super) fn shape(request: &mut Request<Outbound>, site: &Site, form: Form<'_>) -> Result<(), http::Error> {
+    let called = request.extensions().get::<CalledBy>().map(|c| c.0.clone());
     let mut uri = Parts::default();
     uri.path_and_query = request.uri().path_and_query().cloned();
     if form == Form::H2 || matches!(form, Form::H1ViaProxy(_)) {
+        let called = called.as_ref().and_then(|c| Authority::try_from(c.as_bytes()).ok());
         uri.scheme = Some(if site.to.scheme == Scheme::Https { UriScheme::HTTPS } else { UriScheme::HTTP });
-        uri.authority = Some(site.authority.clone());
+        uri.authority = Some(called.unwrap_or_else(|| site.authority.clone()));
     }
     *request.uri_mut() = Uri::from_parts(uri)?;
     let headers = request.headers_mut();
@@ -66,7 +72,7 @@ pub(super) fn shape(request: &mut Request<Outbound>, site: &Site, form: Form<'_>
     if form == Form::H2 {
         headers.remove(HOST);
     } else {
-        headers.insert(HOST, site.host.clone());
+        headers.insert(HOST, called.unwrap_or_else(|| site.host.clone()));
         join_cookies(headers);
     }
     match form {

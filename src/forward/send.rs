@@ -10,6 +10,7 @@ use http::{HeaderMap, Request, Response, Version, header};
 use hyper::{body::Incoming, client::conn::TrySendError};
 
 use crate::{
+    authority::token,
     call::{Account, Armed, Body, Lease, Permit},
     refusal::{Reason, Refusal},
     tls::Offer,
@@ -45,6 +46,7 @@ impl Forward {
     /// `prepare` sees the fields of a request that carries an injected credential; `leaving` is told
     /// before the first byte may reach upstream.
     pub async fn send(&self, armed: Armed, prepare: fn(&mut HeaderMap), leaving: impl Fn() + Send + Sync) -> Sent {
+        let handed = armed.handed().map(|h| h.value.clone());
         let (mut head, body, permit, lease, mut account) = armed.into_parts();
         note_body(&mut account, &body);
         let task = permit.task().clone();
@@ -55,7 +57,11 @@ impl Forward {
         let offer = if head.version == Version::HTTP_2 { Offer::Both } else { Offer::H1 };
         let upgrade = head.upgrade.take();
         let ready = self.0.pool.site(&head.to).and_then(|site| {
-            let request = Box::new(canonical(head, body, &permit, lease.as_ref(), prepare)?);
+            let mut request = Box::new(canonical(head, body, &permit, lease.as_ref(), prepare)?);
+            if let Some(handed) = handed {
+                // Whatever the agent sent of that name is out already.
+                request.headers_mut().insert(token::FIELD, handed);
+            }
             Ok((site, request))
         });
         let answered = match ready {
@@ -74,7 +80,7 @@ impl Forward {
                     Ok(answered)
                 };
                 let answered = watched(exchange, &mut vigil, progress.as_deref(), self.0.timeouts.first_byte).await;
-                answered.map(|answered| self.answer(answered, &site, vigil))
+                answered.map(|answered| answer(answered, &site, vigil, self.0.timeouts.idle))
             }
         };
         let reply = match answered {
@@ -143,43 +149,47 @@ impl Forward {
         let response = sender.send_request(*request).await.map_err(failed)?;
         Ok(Answered { response, by: By::Shared })
     }
-
-    /// The answer as the agent may have it: no field of this hop, none that names Remit.
-    fn answer(&self, answered: Answered, site: &Arc<Site>, vigil: Vigil) -> Response<Upstream> {
-        let idle = self.0.timeouts.idle;
-        let (mut parts, incoming) = answered.response.into_parts();
-        // A body with two lengths is read as chunked, and its connection not trusted again (RFC 9112 §6.1).
-        let two_lengths = parts.headers.contains_key(header::TRANSFER_ENCODING) && parts.headers.remove(header::CONTENT_LENGTH).is_some();
-        let switching = parts.status == http::StatusCode::SWITCHING_PROTOCOLS;
-        strip_answer(&mut parts.headers, switching);
-        let body = match answered.by {
-            By::H1(h1) => Upstream::h1(incoming, h1, site.clone(), !two_lengths, vigil, idle),
-            By::Shared => Upstream::h2(incoming, vigil, idle),
-        };
-        Response::from_parts(parts, body)
-    }
 }
 
-struct Answered {
-    response: Response<Incoming>,
-    by: By,
+/// The answer as the agent may have it: no field of this hop, none that names Remit.
+pub(super) fn answer(answered: Answered, site: &Arc<Site>, vigil: Vigil, idle: Duration) -> Response<Upstream> {
+    let (mut parts, incoming) = answered.response.into_parts();
+    // A body with two lengths is read as chunked, and its connection not trusted again (RFC 9112 §6.1).
+    let two_lengths = parts.headers.contains_key(header::TRANSFER_ENCODING) && parts.headers.remove(header::CONTENT_LENGTH).is_some();
+    let switching = parts.status == http::StatusCode::SWITCHING_PROTOCOLS;
+    strip_answer(&mut parts.headers, switching);
+    let body = match answered.by {
+        By::H1(h1) => Upstream::h1(incoming, h1, site.clone(), !two_lengths, vigil, idle),
+        By::Shared => Upstream::h2(incoming, vigil, idle),
+    };
+    Response::from_parts(parts, body)
+}
+
+pub(super) struct Answered {
+    pub(super) response: Response<Incoming>,
+    pub(super) by: By,
 }
 
 /// Who drives the connection that the answer comes over.
-enum By {
+pub(super) enum By {
     H1(Box<H1>),
     /// A task of its own.
     Shared,
 }
 
-struct Failure {
+pub(super) struct Failure {
     error: hyper::Error,
     /// The request, when not a byte of it was sent.
     unsent: Option<Box<Request<Outbound>>>,
 }
 
 impl Failure {
-    fn refusal(&self, site: &Site) -> Refusal {
+    /// The request, when it can be sent over another connection.
+    pub(super) fn take_unsent(mut self) -> Result<Box<Request<Outbound>>, Self> {
+        self.unsent.take().ok_or(self)
+    }
+
+    pub(super) fn refusal(&self, site: &Site) -> Refusal {
         match std::error::Error::source(&self.error).and_then(|s| s.downcast_ref::<Cut>()) {
             Some(Cut::TaskEnded(reason)) => Refusal::new(*reason, "the task was over before the request was sent"),
             _ => unreachable(&site.to, &describe(&self.error)),
@@ -198,7 +208,7 @@ fn describe(error: &dyn std::error::Error) -> String {
     text
 }
 
-async fn transmit(connection: Connection, site: &Site, mut request: Box<Request<Outbound>>) -> Result<Answered, Failure> {
+pub(super) async fn transmit(connection: Connection, site: &Site, mut request: Box<Request<Outbound>>) -> Result<Answered, Failure> {
     match connection {
         Connection::H1(mut h1) => {
             let via = h1.via.clone();
@@ -241,7 +251,7 @@ fn unsent(mut error: TrySendError<Request<Outbound>>) -> Failure {
 }
 
 /// Protocols are switched only to the one that was asked for (RFC 9110 §7.8): what follows is not judged.
-fn refuse_switch(response: &Response<Incoming>, asked: Option<&str>, site: &Site) -> Result<(), Refusal> {
+pub(super) fn refuse_switch(response: &Response<Incoming>, asked: Option<&str>, site: &Site) -> Result<(), Refusal> {
     if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }
@@ -254,7 +264,7 @@ fn refuse_switch(response: &Response<Incoming>, asked: Option<&str>, site: &Site
 
 /// Waits for an answer until the task ends, or neither an answer nor, meanwhile, a byte of the
 /// request body came for `limit`: an upload takes as long as it takes.
-async fn watched<T>(
+pub(super) async fn watched<T>(
     exchange: impl Future<Output = Result<T, Refusal>>,
     vigil: &mut Vigil,
     progress: Option<&Progress>,
@@ -287,7 +297,7 @@ async fn watched<T>(
     .await
 }
 
-fn note_body(account: &mut Account, body: &Body) {
+pub(super) fn note_body(account: &mut Account, body: &Body) {
     if let Some(bytes) = body.bytes() {
         account.outcome.bytes_up = bytes.len() as u64;
         account.outcome.body_sha256 = ring::digest::digest(&ring::digest::SHA256, bytes).as_ref().try_into().ok();
@@ -308,7 +318,7 @@ fn strip_answer(headers: &mut HeaderMap, switching: bool) {
 
 impl Progress {
     /// Accounts for a body that was not answered; what the agent broke off is not upstream's fault.
-    fn blame(&self, refusal: Refusal, account: &mut Account) -> Refusal {
+    pub(super) fn blame(&self, refusal: Refusal, account: &mut Account) -> Refusal {
         self.note(account);
         if refusal.reason == Reason::UpstreamUnreachable && self.broken.load(Ordering::Relaxed) {
             return Refusal::new(Reason::AmbiguousRequest, "the request body broke off before its end");

@@ -143,7 +143,14 @@ impl Issuer {
         let left = expires.saturating_sub(now.utc.unix_timestamp());
         let left = Duration::from_secs(u64::try_from(left).unwrap_or(0)) + self.spec.times.leeway;
         let principal = self.principal(claims)?;
-        Ok(Proof { identity, claims: claims.all().clone(), principal, until: now.later(left), again: now.later(remember.min(left)) })
+        Ok(Proof {
+            identity,
+            claims: claims.all().clone(),
+            certificate: None,
+            principal,
+            until: now.later(left),
+            again: now.later(remember.min(left)),
+        })
     }
 
     fn principal(&self, claims: &Claims) -> Result<Option<Principal>, Refusal> {

@@ -89,7 +89,7 @@ impl Proven {
     /// of the rule that it satisfied.
     pub(super) fn task(&self, trace: Option<TraceId>, tasks: &Tasks, registry: &Registry, now: Moment) -> Result<(How, Found), Refusal> {
         if let Some(trace) = trace
-            && let Some(found) = tasks.by_trace(&self.mapped.agent, trace, now.instant)?
+            && let Some(found) = tasks.of_trace(&self.mapped.agent, trace, now.instant)?
         {
             return Ok((How::Trace, found));
         }

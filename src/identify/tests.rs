@@ -71,6 +71,7 @@ impl<'a> Call<'a> {
             peer_uid: self.uid,
             proven: None,
             seen: self.seen.as_ref(),
+            behind: None,
         }
     }
 }

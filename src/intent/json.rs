@@ -5,134 +5,26 @@
 //! after the value, invalid UTF-8, nesting beyond what readers agree on. Only values that were
 //! declared are built; everything else is checked and dropped as it goes by.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, HashSet},
-    fmt,
-};
+mod keys;
+mod plan;
+
+use std::{collections::BTreeMap, fmt};
 
 use serde::{
     Deserializer,
     de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Number, Value, value::RawValue};
-use smallvec::SmallVec;
 
 use super::query::fold;
 
+use keys::show;
+pub(super) use keys::{Key, Keys};
+pub(super) use plan::Plan;
+use plan::{Step, index};
+
 /// Whole numbers up to here are the same to every reader (RFC 8259 §6).
 const EXACT: f64 = 9_007_199_254_740_992.0;
-
-/// Objects with more keys than this are checked with a hash set.
-const FEW: usize = 16;
-
-/// Where in a body the declared parameters are.
-#[derive(Debug, Default)]
-pub(super) struct Plan {
-    root: Step,
-}
-
-/// One place in a body: perhaps a parameter, perhaps with more below it.
-#[derive(Debug, Default)]
-struct Step {
-    /// The parameters that this place gives.
-    slots: SmallVec<[u16; 1]>,
-    below: Vec<(Box<str>, Step)>,
-}
-
-impl Plan {
-    /// Adds a parameter at an RFC 6901 pointer.
-    pub(super) fn add(&mut self, pointer: &str, slot: u16) -> Result<(), String> {
-        let mut step = &mut self.root;
-        if !pointer.is_empty() {
-            let Some(path) = pointer.strip_prefix('/') else {
-                return Err(format!("`{pointer}` is not a JSON pointer: it starts with `/`, such as `/title`"));
-            };
-            for token in path.split('/') {
-                if token.replace("~0", "").replace("~1", "").contains('~') {
-                    return Err(format!("`{pointer}`: in a JSON pointer `~` is written `~0`"));
-                }
-                let key = token.replace("~1", "/").replace("~0", "~");
-                step = step.child(key);
-            }
-        }
-        step.slots.push(slot);
-        Ok(())
-    }
-
-    /// Takes the parameters from a value that was built, as [`read`] does from a body.
-    pub(super) fn take(&self, value: &Value) -> Result<Vec<(u16, Value)>, String> {
-        let mut taken = Vec::new();
-        self.root.check(value)?;
-        self.root.give(value, &mut taken);
-        Ok(taken)
-    }
-
-    /// Whether a top-level key is looked at by some parameter.
-    pub(super) fn has_top(&self, key: &str) -> bool {
-        self.root.below.iter().any(|(k, _)| **k == *key)
-    }
-
-    /// The top-level keys that parameters look at.
-    pub(super) fn tops(&self) -> impl Iterator<Item = &str> {
-        self.root.below.iter().map(|(k, _)| &**k)
-    }
-}
-
-impl Step {
-    fn child(&mut self, key: String) -> &mut Self {
-        let at = self.below.iter().position(|(k, _)| **k == *key).unwrap_or_else(|| {
-            self.below.push((key.into(), Self::default()));
-            self.below.len() - 1
-        });
-        &mut self.below[at].1
-    }
-
-    /// Gives a value that was built to the parameters; one that takes all of it takes it uncopied.
-    fn hand_out(&self, value: Value, out: &mut Vec<(u16, Value)>) -> Value {
-        match (self.slots.as_slice(), self.below.is_empty()) {
-            ([slot], true) => {
-                out.push((*slot, value));
-                Value::Null
-            }
-            _ => {
-                self.give(&value, out);
-                value
-            }
-        }
-    }
-
-    /// Refuses keys that differ from a parameter's only in case.
-    fn check(&self, value: &Value) -> Result<(), String> {
-        let Value::Object(map) = value else { return Ok(()) };
-        for (key, inner) in map {
-            if let Want::Walk(step) = self.look(key)? {
-                step.check(inner)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Hands out what this place and those below give, from a value that was built.
-    fn give(&self, value: &Value, out: &mut Vec<(u16, Value)>) {
-        out.extend(self.slots.iter().map(|slot| (*slot, value.clone())));
-        for (key, step) in &self.below {
-            let inner = match value {
-                Value::Object(map) => map.get(&**key),
-                Value::Array(items) => index(key).and_then(|i| items.get(i)),
-                _ => None,
-            };
-            if let Some(inner) = inner {
-                step.give(inner, out);
-            }
-        }
-    }
-}
-
-/// An array index of a JSON pointer: digits without a leading zero (RFC 6901 §4).
-fn index(key: &str) -> Option<usize> {
-    if key.len() > 1 && key.starts_with('0') { None } else { key.parse().ok().filter(|_| key.bytes().all(|b| b.is_ascii_digit())) }
-}
 
 /// What was taken from a body.
 #[derive(Debug, Default)]
@@ -380,86 +272,5 @@ impl<'de> Visitor<'de> for Reader<'_, '_> {
 impl Top<'_> {
     fn watches(&self, key: &str) -> bool {
         !self.plan.has_top(key) && (self.watch)(&fold(key))
-    }
-}
-
-impl Step {
-    /// What the value of a key is wanted for.
-    fn look(&self, key: &str) -> Result<Want<'_>, String> {
-        if let Some((_, step)) = self.below.iter().find(|(k, _)| **k == *key) {
-            return Ok(Want::Walk(step));
-        }
-        // Short of a fold: most keys differ in length from every declared one.
-        if self.below.iter().any(|(k, _)| (k.len() == key.len() || !key.is_ascii()) && fold(k) == fold(key)) {
-            return Err(format!("the key {} differs from a parameter only in case", show(key)));
-        }
-        Ok(Want::Nothing)
-    }
-}
-
-/// The keys of one object so far.
-pub(super) struct Keys<'de> {
-    folds: bool,
-    few: SmallVec<[Cow<'de, str>; FEW]>,
-    many: Option<HashSet<Box<str>, ahash::RandomState>>,
-}
-
-impl<'de> Keys<'de> {
-    pub(super) fn new(folds: bool) -> Self {
-        Self { folds, few: SmallVec::new(), many: None }
-    }
-
-    #[allow(clippy::ptr_arg)] // a borrowed key is kept as it is, not copied
-    pub(super) fn check(&mut self, key: &Cow<'de, str>) -> Result<(), String> {
-        let same = match fold(key) {
-            Cow::Owned(folded) if self.folds => Cow::Owned(folded),
-            _ => key.clone(),
-        };
-        let new = if self.few.len() < FEW {
-            let new = !self.few.contains(&same);
-            self.few.push(same);
-            new
-        } else {
-            let few = &self.few;
-            let many = self.many.get_or_insert_with(|| few.iter().map(|k| Box::from(&**k)).collect());
-            many.insert(same.as_ref().into())
-        };
-        if new {
-            return Ok(());
-        }
-        let how = if self.folds { "stands twice in one object (letter case aside)" } else { "stands twice in one object" };
-        Err(format!("the key {} {how}", show(key)))
-    }
-}
-
-/// A key, quoted and shortened, with what could upset a terminal escaped.
-fn show(key: &str) -> String {
-    let short: String = key.chars().take(60).collect();
-    format!("{short:?}")
-}
-
-/// Reads a key, borrowed where it can be; named by what an error says was expected.
-pub(super) struct Key(pub &'static str);
-
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = Cow<'de, str>;
-    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Cow<'de, str>, D::Error> {
-        d.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Key {
-    type Value = Cow<'de, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-
-    fn visit_borrowed_str<E>(self, v: &'de str) -> Result<Cow<'de, str>, E> {
-        Ok(Cow::Borrowed(v))
-    }
-
-    fn visit_str<E>(self, v: &str) -> Result<Cow<'de, str>, E> {
-        Ok(Cow::Owned(v.to_owned()))
     }
 }

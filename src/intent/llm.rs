@@ -25,8 +25,8 @@ use super::{
 pub(super) use observe::observe;
 
 /// The parameters, in the order in which they are declared.
-pub(super) const PARAMETERS: [&str; 9] =
-    ["model", "max_tokens", "stream", "store", "background", "tools", "server_tools", "remote_urls", "stored_prompt"];
+pub(super) const PARAMETERS: [&str; 10] =
+    ["model", "max_tokens", "stream", "store", "background", "tools", "server_tools", "remote_urls", "stored_prompt", "choices"];
 
 /// The most entries of one list: more could not be judged by anyone.
 const MAX_ENTRIES: usize = 256;
@@ -52,6 +52,8 @@ pub(super) struct Asked {
     pub remote_urls: Vec<String>,
     /// What the vendor adds from its own store: `file:…`, `previous_response_id:…`.
     pub stored_prompt: Vec<String>,
+    /// How many answers are made at once, each of which may have the most tokens: `n`, `best_of`.
+    pub choices: Option<u64>,
 }
 
 impl Asked {
@@ -69,6 +71,7 @@ impl Asked {
             list(self.server_tools),
             list(self.remote_urls),
             list(self.stored_prompt),
+            self.choices.map(Value::from),
         ]
         .into_iter()
         .enumerate()
@@ -166,7 +169,9 @@ struct Tool {
 }
 
 /// Keys that the root's meaning hangs on.
-const ROOT: [&str; 20] = [
+const ROOT: [&str; 22] = [
+    "n",
+    "best_of",
     "model",
     "max_tokens",
     "max_completion_tokens",
@@ -190,7 +195,9 @@ const ROOT: [&str; 20] = [
 ];
 
 /// Those of one type each.
-const SCALARS: [&str; 9] = [
+const SCALARS: [&str; 11] = [
+    "n",
+    "best_of",
     "model",
     "max_tokens",
     "max_completion_tokens",
@@ -353,6 +360,10 @@ fn root(key: &str, seen: Seen, out: &mut Asked) -> Result<(), String> {
     match (key, seen) {
         ("model", Seen::Text(model)) => out.model = Some(model),
         ("max_tokens" | "max_completion_tokens" | "max_output_tokens" | "max_tokens_to_sample", Seen::Number(n)) => out.max_tokens(n)?,
+        ("n" | "best_of", Seen::Number(n)) => match n.as_u64() {
+            Some(n) => out.choices = out.choices.max(Some(n)),
+            None => return Err(format!("`{key}` is no whole number")),
+        },
         ("stream", Seen::Bool(stream)) => out.stream = Some(stream),
         ("store", Seen::Bool(store)) => out.store = Some(store),
         ("background", Seen::Bool(background)) => out.background = Some(background),
@@ -435,6 +446,16 @@ mod tests {
         assert_eq!((asked.stream, &asked.tools, &asked.server_tools), (Some(true), &texts(&["create_issue"]), &texts(&["web_search"])));
         assert_eq!(asked.remote_urls, texts(&["https://img.example/a.png"]));
         assert_eq!(asked.stored_prompt, texts(&["file:file-1"]));
+    }
+
+    #[test]
+    fn several_answers_at_once_are_counted() {
+        assert_eq!(of(json!({"max_tokens": 5, "n": 3})).choices, Some(3));
+        assert_eq!(of(json!({"n": 2, "best_of": 4})).choices, Some(4));
+        assert_eq!(of(json!({"n": null})).choices, None);
+        for wrong in [json!({"n": -1}), json!({"n": 1.5}), json!({"n": "3"})] {
+            assert!(read(wrong.to_string().as_bytes()).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -44,6 +44,7 @@ const TOLD: usize = 64;
 #[derive(Clone)]
 pub(super) struct Serving<W> {
     pub(super) walk: W,
+    pub(super) kind: Listener,
     pub(super) limits: Arc<Limits>,
     pub(super) drain: Drain,
     pub(super) open: Arc<AtomicUsize>,
@@ -53,7 +54,7 @@ pub(super) struct Serving<W> {
 
 /// Who is at the other end of a connection.
 #[derive(Clone)]
-struct From {
+pub(super) struct From {
     peer: SocketAddr,
     local: SocketAddr,
     /// What its certificate proved.
@@ -61,8 +62,8 @@ struct From {
 }
 
 impl From {
-    fn door(&self, wire: &Arc<Wire>, inside: Option<Inside>) -> Arc<Door> {
-        let door = Door::new(Listener::Forward, self.peer, self.local, wire.clone(), inside);
+    pub(super) fn door(&self, kind: Listener, wire: &Arc<Wire>, inside: Option<Inside>) -> Arc<Door> {
+        let door = Door::new(kind, self.peer, self.local, wire.clone(), inside);
         Arc::new(Door { proof: self.proof.clone(), ..door })
     }
 }
@@ -92,13 +93,16 @@ impl<W: Walk> Serving<W> {
         if before >= self.limits.connections + TOLD {
             return;
         }
-        let counted = self.walk.count(Listener::Forward);
+        let counted = self.walk.count(self.kind);
         let too_many = before >= self.limits.connections;
         self.drain.clone().spawn(async move {
             let (_place, _counted) = (place, counted);
             let Ok(local) = tcp.local_addr() else { return };
-            if let Some((socket, proof)) = self.socket(tcp).await {
-                self.outer(socket, From { peer, local, proof }, too_many).await;
+            let Some((socket, proof)) = self.socket(tcp).await else { return };
+            let from = From { peer, local, proof };
+            match self.kind {
+                Listener::Inbound => self.inbound(socket, from, too_many).await,
+                Listener::Forward | Listener::Transparent => self.outer(socket, from, too_many).await,
             }
         });
     }
@@ -119,7 +123,7 @@ impl<W: Walk> Serving<W> {
     /// The connection to the proxy itself: absolute form, or one CONNECT.
     async fn outer(self, socket: Socket, from: From, too_many: bool) {
         let wire = Arc::new(Wire::default());
-        let door = from.door(&wire, None);
+        let door = from.door(self.kind, &wire, None);
         let (hand_over, mut handed) = tokio::sync::oneshot::channel();
         let hand_over = HandOver::new(Some(hand_over));
         let service = service_fn(|request: Request<Incoming>| {
@@ -200,7 +204,7 @@ impl<W: Walk> Serving<W> {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let wire = Arc::new(Wire::default());
-        let door = from.door(&wire, Some(inside));
+        let door = from.door(self.kind, &wire, Some(inside));
         let service = service_fn(|request| self.call(door.clone(), request));
         let io = TokioIo::new(Watched::new(stream, wire, self.watch_h1()));
         let connection = self.h1().serve_connection(io, service).with_upgrades();
@@ -209,12 +213,13 @@ impl<W: Walk> Serving<W> {
     }
 
     /// Puts on record what was turned away before it was a request.
-    async fn note(&self, door: Arc<Door>, ended: hyper::Result<()>) {
+    pub(super) async fn note(&self, door: Arc<Door>, ended: hyper::Result<()>) {
         let Err(error) = ended else { return };
         if error.is_parse() {
             let too_large = error.is_parse_too_large();
             let status = if too_large { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
-            self.walk.malformed(door, status.as_u16(), format!("what came is no HTTP/1.1 request: {error}")).await;
+            let told = door.wire.refused();
+            self.walk.malformed(door, told, status, format!("what came is no HTTP/1.1 request: {error}")).await;
         }
     }
 
@@ -223,7 +228,7 @@ impl<W: Walk> Serving<W> {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let wire = Arc::new(Wire::default());
-        let door = from.door(&wire, Some(inside));
+        let door = from.door(self.kind, &wire, Some(inside));
         let serving = self.clone();
         let service = service_fn(move |request| {
             let (serving, door) = (serving.clone(), door.clone());
@@ -235,7 +240,7 @@ impl<W: Walk> Serving<W> {
         let _ = self.until_drained(connection, |c| c.graceful_shutdown()).await;
     }
 
-    async fn call(&self, door: Arc<Door>, request: Request<Incoming>) -> Result<Response<Tracked<W::Body>>, Infallible> {
+    pub(super) async fn call(&self, door: Arc<Door>, request: Request<Incoming>) -> Result<Response<Tracked<W::Body>>, Infallible> {
         let (in_flight, clear) = door.wire.begin(ends(&request));
         let wire = door.wire.clone();
         let response = self.walk.call(door, request, clear).await;
@@ -245,14 +250,14 @@ impl<W: Walk> Serving<W> {
         Ok(self.answered(response, Some(in_flight)))
     }
 
-    fn answered(&self, mut response: Response<W::Body>, in_flight: Option<InFlight>) -> Response<Tracked<W::Body>> {
+    pub(super) fn answered(&self, mut response: Response<W::Body>, in_flight: Option<InFlight>) -> Response<Tracked<W::Body>> {
         if self.drain.is_asked() && response.version() < http::Version::HTTP_2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
         }
         response.map(|body| Tracked { body: Some(body), _in_flight: in_flight })
     }
 
-    async fn until_drained<C>(&self, connection: C, shut: impl Fn(Pin<&mut C>)) -> hyper::Result<()>
+    pub(super) async fn until_drained<C>(&self, connection: C, shut: impl Fn(Pin<&mut C>)) -> hyper::Result<()>
     where
         C: Future<Output = hyper::Result<()>>,
     {
@@ -271,11 +276,11 @@ impl<W: Walk> Serving<W> {
         ended
     }
 
-    fn watch_h1(&self) -> Watch {
-        Watch { header: Some(self.limits.header), idle: self.limits.idle, head_bytes: self.limits.header_bytes }
+    pub(super) fn watch_h1(&self) -> Watch {
+        Watch { header: Some(self.limits.header), idle: self.limits.idle, head_bytes: self.limits.header_bytes, words: W::unreadable }
     }
 
-    fn h1(&self) -> http1::Builder {
+    pub(super) fn h1(&self) -> http1::Builder {
         let mut builder = http1::Builder::new();
         builder
             .header_read_timeout(None)
@@ -286,7 +291,7 @@ impl<W: Walk> Serving<W> {
         builder
     }
 
-    fn h2(&self) -> http2::Builder<TokioExecutor> {
+    pub(super) fn h2(&self) -> http2::Builder<TokioExecutor> {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())

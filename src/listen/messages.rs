@@ -148,6 +148,8 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const CHUNKED: &str = "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -207,5 +209,37 @@ mod tests {
         messages.take(format!("{CHUNKED}zz\r\n{CHUNKED}").as_bytes(), 8 << 10);
         assert!(messages.begin(Ends::Chunked));
         assert!(!messages.begin(Ends::Chunked));
+    }
+
+    proptest! {
+        /// However the bytes arrive, what is found in them is the same; and no bytes break it.
+        #[test]
+        fn pieces_do_not_matter(
+            parts in prop::collection::vec(prop_oneof![
+                Just(&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..]), Just(&b"\r\n"[..]), Just(&b"5\r\nhello\r\n"[..]), Just(&b"0\r\n\r\n"[..]),
+                Just(&b"ffffffffffffffff\r\n"[..]), Just(&b"5;x=\"y\"\r\n"[..]), Just(&b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"[..]),
+                Just(&b"-1\r\n"[..]), Just(&b"\n"[..]), Just(&b"\0\xff"[..]),
+            ], 1..20),
+            ends in prop_oneof![Just(Ends::AtOnce), Just(Ends::Chunked), (0_u64..40).prop_map(Ends::After)],
+            cuts in prop::collection::vec(1_usize..9, 1..8),
+        ) {
+            let bytes = parts.concat();
+            let first = bytes.len() / 2;
+            let run = |cuts: &[usize]| {
+                let mut messages = Messages::default();
+                let mut clear = Vec::new();
+                for half in [&bytes[..first], &bytes[first..]] {
+                    let (mut rest, mut cut) = (half, cuts.iter().cycle());
+                    while !rest.is_empty() {
+                        let (piece, more) = rest.split_at((*cut.next().unwrap()).min(rest.len()));
+                        messages.take(piece, 1 << 16);
+                        rest = more;
+                    }
+                    clear.push(messages.begin(ends));
+                }
+                (clear, messages.at, messages.kept.clone())
+            };
+            prop_assert_eq!(run(&cuts), run(&[usize::MAX]));
+        }
     }
 }

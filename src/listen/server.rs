@@ -8,12 +8,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 
 use crate::{
-    call::{Host, Listener},
+    call::{DecisionId, Host, Listener},
     tls::{Front, Terminator},
 };
 
@@ -26,8 +26,11 @@ pub trait Walk: Clone + Send + Sync + 'static {
     /// Answers one call. `clear` is false when the bytes of its head had two readings.
     fn call(&self, door: Arc<Door>, request: Request<Incoming>, clear: bool) -> impl Future<Output = Response<Self::Body>> + Send;
 
-    /// Records a head that is no request, which was answered with `status` alone.
-    fn malformed(&self, door: Arc<Door>, status: u16, detail: String) -> impl Future<Output = ()> + Send;
+    /// The whole answer to a head that is no request, with its fields, as HTTP/1.1 has it.
+    fn unreadable(id: DecisionId, status: StatusCode) -> Bytes;
+
+    /// Records a head that is no request; `told` is the decision that its answer named, if it had one.
+    fn malformed(&self, door: Arc<Door>, told: Option<DecisionId>, status: StatusCode, detail: String) -> impl Future<Output = ()> + Send;
 
     /// Says what to do with a CONNECT.
     fn connect(&self, door: Arc<Door>, request: &Request<Incoming>) -> impl Future<Output = Connect<Self::Body>> + Send;
@@ -81,10 +84,12 @@ pub struct Limits {
     pub idle: Duration,
 }
 
-/// The forward listener: `HTTP_PROXY` and `HTTPS_PROXY`, absolute form and CONNECT.
+/// A listener. Forward: `HTTP_PROXY` and `HTTPS_PROXY`, absolute form and CONNECT. Inbound: requests
+/// for the agent itself.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
+    kind: Listener,
     limits: Limits,
     open: Arc<AtomicUsize>,
     front: Option<Front>,
@@ -95,10 +100,10 @@ impl Server {
     ///
     /// # Errors
     /// When the address cannot be had.
-    pub fn bind(address: SocketAddr, limits: Limits) -> io::Result<Self> {
+    pub fn bind(kind: Listener, address: SocketAddr, limits: Limits) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener: TcpListener::from_std(listener)?, limits, open: Arc::default(), front: None })
+        Ok(Self { listener: TcpListener::from_std(listener)?, kind, limits, open: Arc::default(), front: None })
     }
 
     /// Makes it a listener in TLS.
@@ -117,7 +122,8 @@ impl Server {
 
     /// Accepts until a drain is asked for.
     pub async fn run<W: Walk>(self, walk: W, drain: Drain) {
-        let serving = Serving { walk, limits: Arc::new(self.limits), drain: drain.clone(), open: self.open, front: self.front };
+        let limits = Arc::new(self.limits);
+        let serving = Serving { walk, kind: self.kind, limits, drain: drain.clone(), open: self.open, front: self.front };
         loop {
             let accepted = tokio::select! {
                 biased;

@@ -3,13 +3,15 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
 };
 
+use bytes::{Buf, Bytes};
+use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -17,6 +19,7 @@ use tokio::{
 };
 
 use super::messages::{Ends, Messages};
+use crate::{call::DecisionId, clock};
 
 /// What the bytes of an HTTP/1.1 connection show that the parsed request does not.
 ///
@@ -30,6 +33,8 @@ pub struct Wire {
     in_flight: AtomicBool,
     /// The protocol was switched: what follows is not HTTP/1.1.
     switched: AtomicBool,
+    /// The decision that was told to one who sent what is no request.
+    refused: OnceLock<DecisionId>,
 }
 
 impl Wire {
@@ -41,6 +46,18 @@ impl Wire {
         (InFlight(self.clone()), clear)
     }
 
+    /// The decision that stands in the answer to what was no request, if that was answered.
+    pub(super) fn refused(&self) -> Option<DecisionId> {
+        self.refused.get().copied()
+    }
+
+    /// The status with which hyper itself answers a head that it cannot read, when `bytes` are that
+    /// answer: no call is in flight, a head has begun to come, and there is nothing but the status.
+    fn unread(&self, bytes: &[u8]) -> Option<StatusCode> {
+        let status = BARE.into_iter().find(|(line, _)| bytes.starts_with(line.as_bytes()))?.1;
+        (!self.in_flight.load(Ordering::Acquire) && self.bytes.lock().has_begun()).then_some(status)
+    }
+
     /// Looks at no further byte, and no longer at the time: whoever took the stream over does.
     pub(super) fn switch(&self) {
         self.switched.store(true, Ordering::Release);
@@ -50,6 +67,15 @@ impl Wire {
         self.switched.load(Ordering::Acquire)
     }
 }
+
+/// How hyper's answers to a head that it cannot read begin.
+const BARE: [(&str, StatusCode); 2] = [
+    ("HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n", StatusCode::BAD_REQUEST),
+    (
+        "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    ),
+];
 
 /// A call is in flight while this lives.
 #[derive(Debug)]
@@ -70,6 +96,8 @@ pub(super) struct Watched<S> {
     /// When the last byte went either way, or a head began to come.
     since: Instant,
     head_begun: bool,
+    /// What is said in place of hyper's bare answer, as far as it is not written yet.
+    instead: Bytes,
 }
 
 /// What a connection is watched for.
@@ -81,15 +109,28 @@ pub(super) struct Watch {
     pub(super) idle: Duration,
     /// Bytes of a head that are kept.
     pub(super) head_bytes: usize,
+    /// The whole answer to what is no request, since hyper gives a status alone.
+    pub(super) words: fn(DecisionId, StatusCode) -> Bytes,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(inner: S, wire: Arc<Wire>, watch: Watch) -> Self {
-        Self { inner, wire, watch, timer: None, since: Instant::now(), head_begun: false }
+        Self { inner, wire, watch, timer: None, since: Instant::now(), head_begun: false, instead: Bytes::new() }
     }
 
     pub(super) fn into_inner(self) -> S {
         self.inner
+    }
+
+    /// Takes hyper's bare answer, and says more in its place.
+    fn take_bare(&mut self, bytes: &[u8]) -> bool {
+        if self.watch.header.is_none() {
+            return false;
+        }
+        let Some(status) = self.wire.unread(bytes) else { return false };
+        let id = *self.wire.refused.get_or_init(|| DecisionId::new(clock::unix_ms()));
+        self.instead = (self.watch.words)(id, status);
+        true
     }
 
     fn note_read(&mut self, bytes: &[u8]) {
@@ -168,25 +209,45 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Watched<S> {
+    fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.instead.has_remaining() {
+            let written = std::task::ready!(Pin::new(&mut self.inner).poll_write(cx, &self.instead))?;
+            self.instead.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.watch.header.is_none() {
             self.since = Instant::now();
         }
+        if self.take_bare(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        std::task::ready!(self.poll_instead(cx))?;
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        std::task::ready!(self.poll_instead(cx))?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         if self.watch.header.is_none() {
             self.since = Instant::now();
+        }
+        if let [only] = bufs
+            && self.take_bare(only)
+        {
+            return Poll::Ready(Ok(only.len()));
         }
         Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
     }

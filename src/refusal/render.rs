@@ -22,6 +22,8 @@ pub struct Context<'a> {
     /// A call without a task is asked for proxy credentials (407) instead of refused: true on the
     /// forward listener.
     pub proxy_auth: bool,
+    /// A caller of the agent that is not known is asked for a token (401): true on the inbound listener.
+    pub bearer_auth: bool,
     pub method: Option<&'a Method>,
     pub version: Version,
     pub host: Option<&'a Host>,
@@ -41,6 +43,7 @@ impl<'a> Context<'a> {
             owner: None,
             intents: Vec::new(),
             proxy_auth: false,
+            bearer_auth: false,
             method: None,
             version: Version::HTTP_11,
             host: None,
@@ -122,7 +125,12 @@ impl Worded {
 #[must_use]
 pub fn render(refusal: &Refusal, cx: &Context<'_>) -> Response<Bytes> {
     let asks_login = cx.proxy_auth && refusal.reason == Reason::NoTask;
-    let status = if asks_login { StatusCode::PROXY_AUTHENTICATION_REQUIRED } else { refusal.status() };
+    let asks_token = cx.bearer_auth && refusal.reason == Reason::NoTask;
+    let status = match (asks_login, asks_token) {
+        (true, _) => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+        (false, true) => StatusCode::UNAUTHORIZED,
+        (false, false) => refusal.status(),
+    };
     let form = if asks_login && !cx.wants_problem() { ErrorForm::Plain } else { cx.form() };
     let worded = form::word(form, refusal, cx, status);
 
@@ -141,6 +149,9 @@ pub fn render(refusal: &Refusal, cx: &Context<'_>) -> Response<Bytes> {
     common(headers, refusal, cx.decision);
     if asks_login {
         headers.insert(header::PROXY_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"remit\""));
+    }
+    if asks_token {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"remit\""));
     }
     if refusal.reason == Reason::AmbiguousRequest && cx.version < Version::HTTP_2 {
         // Where one request ends and the next begins may be what is ambiguous (RFC 9112 §6.1).

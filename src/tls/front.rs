@@ -2,6 +2,7 @@
 
 use std::{fmt, io, path::Path, sync::Arc, time::Duration};
 
+use ring::digest;
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -34,12 +35,12 @@ impl Front {
     ///
     /// # Errors
     /// When rustls refuses its configuration (a fault of the build).
-    pub fn new(own: OwnCertificate, bundles: Arc<dyn Bundles>, required: bool) -> Result<Self, rustls::Error> {
+    pub fn new(own: OwnCertificate, bundles: Arc<dyn Bundles>, required: bool, alpn: &[&[u8]]) -> Result<Self, rustls::Error> {
         let mut config = ServerConfig::builder_with_provider(super::provider())
             .with_safe_default_protocol_versions()?
             .with_client_cert_verifier(Arc::new(SvidVerifier { bundles, required }))
             .with_cert_resolver(Arc::new(Own(own)));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
         // A resumed session would bring its client's certificate along unverified.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -54,7 +55,11 @@ impl Front {
         let tls = self.0.accept(tcp).await?;
         let proof = match tls.get_ref().1.peer_certificates().and_then(<[_]>::first) {
             None => None,
-            Some(leaf) => Some(Arc::new(proof_of(&Svid::read(leaf).map_err(io::Error::other)?, Moment::now()))),
+            Some(leaf) => {
+                let proof = proof_of(&Svid::read(leaf).map_err(io::Error::other)?, Moment::now());
+                let certificate = digest::digest(&digest::SHA256, leaf).as_ref().try_into().ok();
+                Some(Arc::new(Proof { certificate, ..proof }))
+            }
         };
         Ok((tls, proof))
     }
@@ -65,7 +70,14 @@ impl Front {
 pub fn proof_of(svid: &Svid, now: Moment) -> Proof {
     let left = Duration::try_from(svid.until - now.utc).unwrap_or_default();
     let until = now.later(left);
-    Proof { identity: Identity::Spiffe(svid.id.clone()), claims: serde_json::Map::new(), principal: None, until, again: until }
+    Proof {
+        identity: Identity::Spiffe(svid.id.clone()),
+        claims: serde_json::Map::new(),
+        certificate: None,
+        principal: None,
+        until,
+        again: until,
+    }
 }
 
 /// A certificate with its key, from PEM files.

@@ -134,6 +134,7 @@ impl Sample {
             limits: &[],
             tokens: None,
             own_login: false,
+            passed: None,
         }
     }
 }

@@ -376,12 +376,15 @@ SMUGGLED = f"GET /echo/smuggled HTTP/1.1\r\nHost: {LAB}\r\n\r\n"
 def test_nothing_is_smuggled(serving, task, head):
     """Refused as a whole, by 400 or by closing, and what stood behind it is not taken for a request."""
     data = f"POST /sink HTTP/1.1\r\nHost: {LAB}\r\n{head[1]}\r\n0\r\n\r\n{SMUGGLED}".encode()
-    known = {r["id"] for r in serving.workspace.audit() if r["kind"] == "decision"}
+    known, told = {r["id"] for r in serving.workspace.audit() if r["kind"] == "decision"}, None
     with serving.tunnel(task, LAB) as connection:
         connection.sendall(data)
         with contextlib.suppress(OSError):
             answer = ws.read_answer(connection)
             assert answer.status in (400, 501), (answer.status, answer.body)
+            assert answer.header("remit-reason") == "ambiguous_request" and answer.header("remit-decision"), answer
+            assert b"ambiguous_request" in answer.body, answer.body
+            told = answer.header("remit-decision")
             # and the connection ends there
             connection.settimeout(5)
             with contextlib.suppress(ConnectionError):
@@ -393,6 +396,7 @@ def test_nothing_is_smuggled(serving, task, head):
         return [r for r in serving.workspace.audit() if r["kind"] == "decision" and r["id"] not in known and r["code"] == "ambiguous_request"]
 
     record = ws.until(on_record, what="the refusal on record")[0]
+    assert told is None or record["id"] == told
     refusals.pair(serving.workspace, record["id"], "ambiguous_request", 400)
 
 
@@ -403,6 +407,16 @@ def test_a_client_that_is_still_sending_hears_the_refusal(serving, task, target,
     reason = "unknown_operation" if target == "/nowhere" else "unknown_host"
     host = LAB if target == "/nowhere" else "nobody.example.test"
     refused(serving, task, reason, "POST", target, host=host, headers={"Content-Type": "application/octet-stream"}, body=b"x" * size)
+
+
+def test_a_head_that_is_too_large_is_answered_with_the_reason(serving, task):
+    with serving.tunnel(task, LAB) as connection:
+        with contextlib.suppress(OSError):
+            connection.sendall(f"GET /echo HTTP/1.1\r\nHost: {LAB}\r\nX-Large: {'x' * (80 << 10)}\r\n\r\n".encode())
+        answer = ws.read_answer(connection)
+    assert (answer.status, answer.header("remit-reason")) == (431, "ambiguous_request"), answer
+    assert b"limits.header_bytes" in answer.body and serving.workspace.upstream.seen() == []
+    refusals.pair(serving.workspace, answer.header("remit-decision"), "ambiguous_request", 431)
 
 
 def test_http_1_0_may_not_be_chunked(serving, task):

@@ -54,6 +54,8 @@ pub struct Settings {
     pub resolve: Vec<(String, SocketAddr)>,
     pub allow: &'static str,
     pub ambient: bool,
+    /// What stands in front of the agent, as `listen.inbound` has it.
+    pub inbound: String,
     /// Hosts that are not intercepted.
     pub tunnel: &'static str,
     /// More members of the agent, such as `status: suspended`.
@@ -73,6 +75,7 @@ impl Settings {
             resolve: vec![(HOST.into(), upstream)],
             allow: "[127.0.0.0/8]",
             ambient: true,
+            inbound: String::new(),
             tunnel: "[]",
             agent: String::new(),
             via: None,
@@ -88,10 +91,11 @@ impl Settings {
         let agent = if self.agent.is_empty() { String::new() } else { format!(", {}", self.agent) };
         let grants: String = self.grants.iter().map(|g| format!("      - {g}\n")).collect();
         let via = self.via.map_or(String::new(), |to| format!(", proxy: \"http://{to}\""));
+        let inbound = if self.inbound.is_empty() { String::new() } else { format!(", inbound: {}", self.inbound) };
         let ambient = if self.ambient { "tasks: {ambient: {agent: tester, workflow: work}}\n" } else { "" };
         format!(
             "version: 1\n\
-             listen: {{forward: \"127.0.0.1:0\", admin: \"127.0.0.1:0\", control: \"unix:remit.sock\"}}\n\
+             listen: {{forward: \"127.0.0.1:0\", admin: \"127.0.0.1:0\", control: \"unix:remit.sock\"{inbound}}}\n\
              tls: {{publish: ca.pem, upstream_roots: [upstream-ca.pem], tunnel: {}}}\n\
              catalog: [catalog.yaml]\n\
              agents:\n  - {{id: tester, owner: owner@example.test, workflows: [work]{agent}}}\n\
@@ -176,13 +180,20 @@ pub struct Remit {
     pub dir: PathBuf,
     pub proxy: SocketAddr,
     pub admin: SocketAddr,
+    /// Where the agent behind it is called.
+    pub inbound: Option<SocketAddr>,
     pub trust: Arc<ClientConfig>,
     printed: Arc<Mutex<String>>,
 }
 
 impl Remit {
     pub fn start(dir: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_remit"))
+        Self::start_from(Path::new(env!("CARGO_BIN_EXE_remit")), dir)
+    }
+
+    /// As [`Remit::start`], from another build: `REMIT_BIN` names the one that ships.
+    pub fn start_from(binary: &Path, dir: &Path) -> Self {
+        let mut child = Command::new(binary)
             .args(["serve", "--config"])
             .arg(dir.join("remit.yaml"))
             .env("REMIT_LOG", std::env::var("REMIT_TEST_LOG").unwrap_or_else(|_| "info".into()))
@@ -214,8 +225,10 @@ impl Remit {
         let heard = || told.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|_| panic!("Remit did not start:\n{}", printed.lock()));
         let (first, second) = (heard(), heard());
         assert_eq!((first.0, second.0), ("forward proxy", "admin"));
+        let inbound =
+            printed.lock().lines().find(|l| l.contains("inbound listening")).and_then(|l| l.split("address=").nth(1)?.trim().parse().ok());
         let trust = trust(&dir.join("ca.pem"));
-        Self { child, dir: dir.to_owned(), proxy: first.1, admin: second.1, trust, printed }
+        Self { child, dir: dir.to_owned(), proxy: first.1, admin: second.1, inbound, trust, printed }
     }
 
     /// What it has logged so far.
@@ -232,6 +245,11 @@ impl Remit {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|l| l.starts_with(what)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// CPU time that the process has used, all threads together.
+    pub fn cpu(&self) -> Duration {
+        cpu_of(&self.child.id().to_string())
     }
 
     /// `kill -9`.
@@ -285,6 +303,16 @@ impl Drop for Remit {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// CPU time of a process (`self`: of this one), from the scheduler's own count of each of its threads.
+pub fn cpu_of(process: &str) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let nanos = |thread: fs::DirEntry| {
+        let stat = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        stat.split(' ').next()?.parse::<u64>().ok()
+    };
+    Duration::from_nanos(threads.filter_map(|t| nanos(t.ok()?)).sum())
 }
 
 fn trust(ca: &Path) -> Arc<ClientConfig> {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this is test code")]
 
 pub mod agent;
+pub mod behind;
 pub mod chunks;
 pub mod lab;
 pub mod log;

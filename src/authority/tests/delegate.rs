@@ -134,8 +134,7 @@ fn endings(end: impl Fn(&House, &Task)) -> Vec<String> {
     end(&house, &parent);
     assert!(child.ended.is_cancelled() && grandchild.ended.is_cancelled() && !other.ended.is_cancelled());
     assert_eq!(house.tasks.active(), 1);
-    let told = house.events.told.lock().clone();
-    told
+    std::mem::take(&mut *house.events.told.lock())
 }
 
 #[test]

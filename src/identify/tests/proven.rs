@@ -25,7 +25,14 @@ fn callers(workflow: Option<&str>) -> Arc<Callers> {
 fn proof(house: &House, principal: Option<&str>) -> Arc<Proof> {
     let until = house.now().later(Duration::from_secs(60));
     let principal = principal.map(|id| Principal { id: id.into(), verified: true, claims: json!({}) });
-    Arc::new(Proof { identity: Identity::Spiffe("spiffe://a/bot".into()), claims: Map::new(), principal, until, again: until })
+    Arc::new(Proof {
+        identity: Identity::Spiffe("spiffe://a/bot".into()),
+        claims: Map::new(),
+        certificate: None,
+        principal,
+        until,
+        again: until,
+    })
 }
 
 fn ask(house: &House, proven: &Proven, fields: &[(&str, &str)]) -> Result<Caller, Reason> {

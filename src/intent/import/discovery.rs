@@ -223,8 +223,11 @@ fn effect(verb: &str, group: &str, name: &str, short: &str, method: &Value) -> D
     if effect == Effect::Read && readable {
         uncertain = false;
     }
+    // `oauthClients.credentials.create` creates a credential: what comes before the verb is what it acts on.
+    let resource = name.rsplit('.').nth(1).unwrap_or(group);
     let mut all = labels;
-    for label in more_labels(group, name, short) {
+    let of_resource = derive::effect(&verb.to_ascii_lowercase(), resource, short).labels;
+    for label in of_resource.into_iter().chain(more_labels(group, name, short)) {
         if !all.contains(&label) && effect != Effect::Read || label == Label::MintsCredential {
             all.push(label);
         }
@@ -244,7 +247,11 @@ fn more_labels(group: &str, name: &str, short: &str) -> Vec<Label> {
     let mints =
         matches!(short, "generate-access-token" | "generate-id-token" | "sign-jwt" | "sign-blob" | "generate-auth-token" | "access")
             || (makes && (has("keys") || has("tokens") || has("hmac-keys") || has("api-keys")))
-            || (group == "secretmanager" && short == "access");
+            || (makes && (has("ssh-public-keys") || has("public-keys") || has("ssh-keys")))
+            || matches!((group, short), ("secretmanager", "access") | ("sts", "token"))
+            || matches!(short, "sign-ssh-public-key" | "acquire-access-token" | "verify-password" | "verify-custom-token" | "sign-up")
+            || (short.starts_with("exchange-") && !short.ends_with("-rates"))
+            || name.contains("sign-in");
     if mints {
         labels.push(Label::MintsCredential);
     }

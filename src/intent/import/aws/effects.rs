@@ -75,6 +75,36 @@ fn runs(verb: &str, object: &str) -> bool {
     }
 }
 
+/// Whether it answers with what lets its holder act, or makes such a thing able to act.
+fn mints(service: &str, verb: &str, words: &[&str]) -> bool {
+    let has = |list: &[&str]| words.iter().any(|w| list.contains(w));
+    let pair = |a: &str, b: &str| words.windows(2).any(|w| w == [a, b]);
+    if has(&["policy", "policies", "status", "metadata", "configuration", "branding"]) {
+        return false;
+    }
+    let key = pair("access", "key") || pair("access", "keys") || pair("api", "key") || pair("api", "keys") || pair("key", "pair");
+    let secret = has(&SECRETS) || key || pair("login", "profile") || (service == "ssm" && has(&["parameter", "parameters"]));
+    // A list or a description holds names of secrets, `get` and the rest the secrets.
+    let gives = matches!(
+        verb,
+        "create" | "get" | "generate" | "issue" | "assume" | "reset" | "rotate" | "request" | "exchange" | "decode" | "import" | "sign"
+    );
+    // A password that is set, a key that is switched on again.
+    let enables = (pair("login", "profile") || pair("access", "key") || pair("user", "password")) && matches!(verb, "update" | "set");
+    let certificate = has(&["certificate"])
+        && (matches!(verb, "issue" | "export") || (verb == "generate" && pair("client", "certificate")) || has(&["csr", "keys"]));
+    // Links and sessions that need no further login.
+    let link = has(&["presigned", "embed"]) || pair("signed", "url") || pair("streaming", "url") || pair("session", "url");
+    let session = (matches!(verb, "start" | "create") && words.last() == Some(&"session") && OPENS.contains(&service))
+        || pair("gui", "session")
+        || matches!((service, verb), ("cognito-idp", "initiate" | "respond"))
+        || pair("initiate", "auth");
+    verb == "assume" || (secret && gives) || enables || certificate || link || session
+}
+
+/// Services whose sessions are a shell, a login or a credential.
+const OPENS: [&str; 4] = ["ssm", "s3", "codecatalyst", "appstream"];
+
 fn labels(service: &str, verb: &str, words: &[&str], effect: Effect) -> Vec<Label> {
     let has = |list: &[&str]| words.iter().any(|w| list.contains(w));
     let pair = |a: &str, b: &str| words.windows(2).any(|w| w == [a, b]);
@@ -83,20 +113,18 @@ fn labels(service: &str, verb: &str, words: &[&str], effect: Effect) -> Vec<Labe
     if takes_away {
         return labels;
     }
-    let secret = has(&SECRETS) || pair("access", "key") || pair("api", "key") || pair("key", "pair") || pair("login", "profile");
-    let gives = matches!(
-        verb,
-        "create" | "get" | "generate" | "issue" | "assume" | "reset" | "rotate" | "request" | "exchange" | "decode" | "import" | "sign"
-    );
-    // A list or a description holds names of secrets, `get` and the rest the secrets.
-    if verb == "assume" || (secret && gives && !pair("secret", "policy") && !has(&["policy", "status", "metadata"])) {
+    let ends = matches!(verb, "stop" | "cancel" | "disable");
+    if !ends && mints(service, verb, words) {
         labels.push(Label::MintsCredential);
     }
     if effect == Effect::Read {
         return labels;
     }
     let shares = (has(&["policy", "policies", "acl", "permission", "permissions", "grant"])
-        && has(&["put", "create", "add", "set", "attach", "update", "modify"]))
+        && has(&["put", "create", "add", "set", "attach", "associate", "update", "modify"])
+        && !pair("web", "acl"))
+        || (verb == "add" && has(&["user", "role"]))
+        || pair("function", "url")
         || has(&["share", "invite", "invitation", "invitations", "member", "members", "ingress"])
         || (verb == "modify" && has(&["attribute"]) && has(&["snapshot", "image"]))
         || pair("public", "access")
@@ -114,10 +142,15 @@ fn labels(service: &str, verb: &str, words: &[&str], effect: Effect) -> Vec<Labe
         "destination",
         "subscription",
         "publish",
-    ]) || matches!((service, verb), ("sns", "subscribe" | "publish") | ("ses" | "sesv2" | "pinpoint", "send"))
+        "export",
+        "logging",
+        "mirror",
+    ]) || matches!(verb, "transfer" | "replicate")
+        || matches!((service, verb), ("cloudtrail", "create" | "update") | ("firehose", "create" | "update") | ("datasync", "create"))
+        || matches!((service, verb), ("sns", "subscribe" | "publish") | ("ses" | "sesv2" | "pinpoint", "send"))
         || pair("flow", "logs")
         || pair("put", "targets");
-    if sends {
+    if sends && !ends {
         labels.push(Label::SendsElsewhere);
     }
     labels
@@ -153,12 +186,39 @@ mod tests {
             ("ecr", "get-authorization-token"),
             ("secretsmanager", "get-secret-value"),
             ("ec2", "get-password-data"),
+            ("ssm", "get-parameters-by-path"),
+            ("ssm", "start-session"),
+            ("iam", "update-login-profile"),
+            ("iam", "update-access-key"),
+            ("iot", "create-keys-and-certificate"),
+            ("acm", "export-certificate"),
+            ("acm-pca", "issue-certificate"),
+            ("apigateway", "get-api-keys"),
+            ("lightsail", "get-bucket-access-keys"),
+            ("sagemaker", "create-presigned-notebook-instance-url"),
+            ("quicksight", "generate-embed-url-for-registered-user"),
+            ("cognito-idp", "admin-set-user-password"),
+            ("cognito-idp", "admin-initiate-auth"),
         ] {
             assert!(of(service, name).contains(&Label::MintsCredential), "{name}");
         }
         assert!(of("s3", "put-bucket-policy").contains(&Label::SharesAccess));
         assert!(of("ec2", "modify-snapshot-attribute").contains(&Label::SharesAccess));
-        assert!(of("s3", "put-bucket-replication").contains(&Label::SendsElsewhere));
+        assert!(of("iam", "add-user-to-group").contains(&Label::SharesAccess));
+        assert!(of("eks", "associate-access-policy").contains(&Label::SharesAccess));
+        assert!(of("lambda", "create-function-url-config").contains(&Label::SharesAccess));
+        for (service, name) in [
+            ("s3", "put-bucket-replication"),
+            ("s3", "put-bucket-logging"),
+            ("rds", "start-export-task"),
+            ("dynamodb", "export-table-to-point-in-time"),
+            ("ec2", "create-traffic-mirror-session"),
+            ("firehose", "create-delivery-stream"),
+            ("route53domains", "transfer-domain-to-another-aws-account"),
+        ] {
+            assert!(of(service, name).contains(&Label::SendsElsewhere), "{name}");
+        }
+        assert_eq!(of("iam", "update-account-password-policy").iter().find(|l| **l == Label::MintsCredential), None);
         assert_eq!(of("iam", "delete-access-key"), []);
         assert_eq!(of("s3", "get-object"), []);
     }

@@ -118,7 +118,7 @@ impl<'s> Parser<'s> {
     fn definition(&mut self, document: &mut Document<'s>) -> Result<(), String> {
         let described = self.description()?;
         if self.at.is(b'{') && !described {
-            let selections = self.selections()?;
+            let selections = self.selections(true)?;
             document.operations.push(Operation { kind: "query", name: None, variables: Vec::new(), selections });
             return Ok(());
         }
@@ -128,7 +128,7 @@ impl<'s> Parser<'s> {
                 let name = if let Token::Name(_) = self.at.token { Some(self.name()?) } else { None };
                 let variables = if self.at.is(b'(') { self.variables()? } else { Vec::new() };
                 self.directives()?;
-                let selections = self.selections()?;
+                let selections = self.selections(true)?;
                 document.operations.push(Operation { kind, name, variables, selections });
                 Ok(())
             }
@@ -141,7 +141,7 @@ impl<'s> Parser<'s> {
                 self.at.advance()?;
                 self.name()?;
                 self.directives()?;
-                let selections = self.selections()?;
+                let selections = self.selections(true)?;
                 if document.fragments.iter().any(|f| f.name == name) {
                     return Err(format!("the GraphQL document has two fragments `{name}`"));
                 }
@@ -210,19 +210,26 @@ impl<'s> Parser<'s> {
         if all.is_empty() { self.error("argument") } else { Ok(all) }
     }
 
-    fn selections(&mut self) -> Result<Vec<Selection<'s>>, String> {
+    /// The fields of a set, to `keep` those at the root; below it they are checked and dropped.
+    fn selections(&mut self, keep: bool) -> Result<Vec<Selection<'s>>, String> {
         self.expect(b'{')?;
+        if self.at.is(b'}') {
+            return self.error("field");
+        }
         let mut all = Vec::new();
         self.deeper(|parser| {
             while !parser.at.take(b'}')? {
-                all.push(parser.selection()?);
+                let selection = parser.selection(keep)?;
+                if keep {
+                    all.push(selection);
+                }
             }
             Ok(())
         })?;
-        if all.is_empty() { self.error("field") } else { Ok(all) }
+        Ok(all)
     }
 
-    fn selection(&mut self) -> Result<Selection<'s>, String> {
+    fn selection(&mut self, keep: bool) -> Result<Selection<'s>, String> {
         if self.at.token == Token::Spread {
             self.at.advance()?;
             return match self.at.token {
@@ -237,7 +244,7 @@ impl<'s> Parser<'s> {
                         self.name()?;
                     }
                     self.directives()?;
-                    Ok(Selection::Inline(self.selections()?))
+                    Ok(Selection::Inline(self.selections(keep)?))
                 }
             };
         }
@@ -249,7 +256,7 @@ impl<'s> Parser<'s> {
         let arguments = if self.at.is(b'(') { self.arguments()? } else { Vec::new() };
         self.directives()?;
         if self.at.is(b'{') {
-            self.selections()?;
+            self.selections(false)?;
         }
         Ok(Selection::Field { name, arguments })
     }

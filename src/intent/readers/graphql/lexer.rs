@@ -52,6 +52,26 @@ impl<'s> Cursor<'s> {
     }
 }
 
+/// What may follow in a name.
+const NAME: u8 = 1;
+/// What stands between tokens.
+const BLANK: u8 = 2;
+
+/// The classes of each byte.
+static CLASS: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < classes.len() {
+        classes[byte] = match byte as u8 {
+            b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => NAME,
+            b' ' | b'\t' | b'\n' | b'\r' | b',' => BLANK,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    classes
+};
+
 /// Splits a source into tokens, at most as many as it was made for.
 #[derive(Debug, Clone)]
 pub(in crate::intent) struct Lexer<'s> {
@@ -76,6 +96,11 @@ impl<'s> Lexer<'s> {
 
     fn rest(&self) -> &'s [u8] {
         self.source.as_bytes().get(self.at..).unwrap_or(&[])
+    }
+
+    /// Goes past bytes of one class.
+    fn pass(&mut self, class: u8) {
+        self.at += self.rest().iter().take_while(|b| CLASS.get(usize::from(**b)).is_some_and(|c| c & class != 0)).count();
     }
 
     fn error<T>(&self, message: &str) -> Result<T, String> {
@@ -104,7 +129,7 @@ impl<'s> Lexer<'s> {
             }
             b'_' | b'a'..=b'z' | b'A'..=b'Z' => {
                 let start = self.at;
-                self.at += self.rest().iter().take_while(|b| **b == b'_' || b.is_ascii_alphanumeric()).count();
+                self.pass(NAME);
                 Ok(Token::Name(self.source.get(start..self.at).unwrap_or("")))
             }
             b'-' | b'0'..=b'9' => self.number(),
@@ -116,8 +141,7 @@ impl<'s> Lexer<'s> {
     /// White space, commas, comments and byte order marks mean nothing.
     fn skip(&mut self) -> Result<(), String> {
         loop {
-            let blank = self.rest().iter().take_while(|b| matches!(b, b' ' | b'\t' | b'\n' | b'\r' | b',')).count();
-            self.at += blank;
+            self.pass(BLANK);
             match self.byte(0) {
                 Some(b'#') => {
                     let rest = self.source.as_bytes().get(self.at..).unwrap_or(&[]);
