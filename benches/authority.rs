@@ -64,6 +64,7 @@ impl World {
             delegates_to: (0..3).map(|to| format!("part-{to}").into()).collect(),
             attested: None,
             on_drift: OnDrift::Record,
+            review: Default::default(),
             mode: None,
             limits: vec![],
             place: Place::default(),
@@ -85,6 +86,7 @@ impl World {
             grants: vec![grant],
             credential: None,
             mode: None,
+            quiet: false,
             limits: vec![],
             place: Place::default(),
         };

@@ -1,10 +1,13 @@
 //! Builds the house: config → rooms → listeners. The only place that constructs rooms.
 
+mod blind;
 mod events;
+mod expiry;
 mod front;
 mod guardrails;
 mod orchestrators;
 mod reload;
+mod state;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -14,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::{
         self, Admin, BlockReady, Readiness,
-        control::{Control, ControlSocket},
+        control::{Control, ControlSocket, Ledger},
     },
     audit::Audit,
     authority::{Registry, Tasks, token::Delegations},
     call::{Effect, Listener},
-    clock::SystemClock,
+    clock::{Moment, SystemClock},
     config::{Ca, Config, ControlTcp, Inbound, OperationFacts, RegistrySpec, SecretSource},
     credential::Broker,
     decide::{self, Decider},
@@ -35,6 +38,7 @@ use crate::{
 };
 
 pub use reload::Reloader;
+use state::State;
 
 /// A built house, bound to its addresses and not yet serving.
 #[derive(Debug)]
@@ -48,6 +52,7 @@ pub struct App {
     readiness: Readiness,
     starting: BlockReady,
     drain: Drain,
+    state: Option<Arc<State>>,
     deadline: Duration,
 }
 
@@ -112,6 +117,7 @@ fn load_rest(config: &Config) -> Result<Rest, Problems> {
     if let Err(found) = check_grants(config, &catalog) {
         problems.extend(found.0);
     }
+    problems.extend(blind::check(config, &catalog));
     problems.extend(guardrails::check(&config.policies, &catalog));
     let decider = match Decider::load(sources(config, &registry, &catalog)) {
         Ok((decider, more)) => {
@@ -214,14 +220,23 @@ impl App {
         let metrics = Arc::new(metrics);
         let readiness = Readiness::new();
         let starting = readiness.block("listening");
+        let kept = config.state.as_ref().map(State::open).transpose()?;
         let audit = Audit::open(&config.audit)?;
         let terminator = terminator(&config)?;
-        let events = Arc::new(events::OnRecord::new(audit.clone()));
+        let events = Arc::new(events::OnRecord::new(audit.clone(), kept.is_some()));
         let tasks = Arc::new(Tasks::new(Arc::new(SystemClock), events, config.timeouts.drain));
         tasks.bound_by(&config.tasks);
         let revision = rules.decider.revision().to_owned();
         let drain = Drain::default();
+        let state = match kept {
+            Some((state, document)) => {
+                state.restore(document, &rules.registry, &tasks, &audit)?;
+                Some(Arc::new(state))
+            }
+            None => None,
+        };
         let house = House::new(Parts { rules, tasks, audit, metrics, terminator, drain: drain.clone() });
+        house.tasks().review(&house.rules().registry, Moment::now());
         house.metrics().policy(&revision);
         let limits = Limits {
             connections: config.limits.connections,
@@ -252,7 +267,19 @@ impl App {
             .map(|p| ControlSocket::bind(p).map_err(|e| cannot_bind("listen.control", &p.display().to_string(), &e)));
         let control = control.transpose()?;
         let control_tcp = config.listen.control_tcp.as_ref().map(control_tcp).transpose()?;
-        Ok(Self { house, forward, inbound, admin, control, control_tcp, readiness, starting, drain, deadline: config.timeouts.drain })
+        Ok(Self {
+            house,
+            forward,
+            inbound,
+            admin,
+            control,
+            control_tcp,
+            readiness,
+            starting,
+            drain,
+            state,
+            deadline: config.timeouts.drain,
+        })
     }
 
     #[must_use]
@@ -291,7 +318,7 @@ impl App {
 
     /// Serves until `stop` resolves, then drains up to its deadline and closes the audit.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { house, forward, inbound, admin, control, control_tcp, readiness, starting, drain, deadline } = self;
+        let Self { house, forward, inbound, admin, control, control_tcp, readiness, starting, drain, state, deadline } = self;
         let proxy = forward.as_ref().and_then(|s| s.address().ok());
         let over = CancellationToken::new();
         let (tasks, ends) = (house.tasks().clone(), over.clone());
@@ -308,6 +335,7 @@ impl App {
             proxy,
             in_tls: front::name(&house.rules().config),
             not_below: None,
+            ledger: ledger(&house),
             token: None,
             verify: Some(Arc::new(orchestrators::Orchestrators(house.clone()))),
         };
@@ -320,6 +348,10 @@ impl App {
         for server in [forward, inbound].into_iter().flatten() {
             tokio::spawn(server.run(house.clone(), drain.clone()));
         }
+        if let Some(state) = &state {
+            tokio::spawn(state.clone().keep_until(house.tasks().clone(), house.audit().clone(), over.clone()));
+        }
+        tokio::spawn(expiry::watch(house.clone(), over.clone()));
         tokio::spawn(watch_audit(house.audit().clone(), readiness.clone(), over.clone()));
         starting.done();
         stop.await;
@@ -328,12 +360,28 @@ impl App {
         if dropped > 0 {
             tracing::warn!(dropped, "connections were still open at the end of the drain");
         }
-        for task in house.tasks().list() {
-            house.tasks().end(&task.id);
-        }
         over.cancel();
+        match state {
+            // They go on when Remit starts again.
+            Some(state) => {
+                if let Err(error) = state.keep(house.tasks(), house.audit()) {
+                    tracing::error!(%error, "the state could not be kept; the audit has what is missing in it");
+                }
+            }
+            None => {
+                for task in house.tasks().list() {
+                    house.tasks().end(&task.id);
+                }
+            }
+        }
         house.audit().close();
     }
+}
+
+/// Puts what an operator changes on record, durably.
+fn ledger(house: &House) -> Ledger {
+    let audit = house.audit().clone();
+    Ledger { note: Arc::new(move |kind, data| audit.event_durable(kind, data)), lasts: house.rules().config.state.is_some() }
 }
 
 /// Brings the gauges that others keep up to date before a scrape.

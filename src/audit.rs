@@ -5,16 +5,21 @@
 //! kept here: [`Audit::decision`] returns once the record is written (or durable), the outcome's
 //! place is reserved with it, and calls of a process that died get `unknown` from the next one.
 
+mod export;
 mod files;
+mod filter;
 mod key;
 mod line;
 mod log;
+mod ocsf;
 mod record;
 mod recover;
 mod retain;
+mod since;
 mod sink;
 mod tail;
 mod text;
+mod tree;
 mod verify;
 mod writer;
 
@@ -34,9 +39,14 @@ use ring::rand::{SecureRandom, SystemRandom};
 use time::OffsetDateTime;
 
 pub use self::{
+    export::{Exported, export},
+    filter::Filter,
     key::PublicKey,
+    ocsf::{OCSF_VERSION, cloud_event},
     record::{DecisionRecord, LONGEST_PARAMETER, Passed, TaskRecord},
-    tail::{Call, Filter, Follow, News, last_calls, shown},
+    since::since,
+    tail::{Call, Follow, News, last_calls, shown},
+    tree::{Item, Tree, tree},
     verify::{ChainReport, Expected, Fault, KeyUsed, Report, Verify, What, verify_dir},
 };
 use self::{
@@ -145,6 +155,22 @@ impl Audit {
     /// Records something that is no call: a reload, a start, an approval. Never a secret.
     pub fn event(&self, kind: &str, data: &serde_json::Value) {
         self.append(|body| record::event(body, kind, data, OffsetDateTime::now_utc()));
+    }
+
+    /// As [`Self::event`], and says whether it is durable. Blocks as long as a sync takes.
+    pub fn event_durable(&self, kind: &str, data: &serde_json::Value) -> bool {
+        self.event(kind, data);
+        self.durable()
+    }
+
+    /// Writes and syncs all that is recorded so far; whether that could be done. Blocks as long as it takes.
+    pub fn durable(&self) -> bool {
+        self.log.sync().is_ok()
+    }
+
+    /// Writes all that is recorded so far, so that it outlasts the process; whether that could be done.
+    pub fn written(&self) -> bool {
+        self.log.flush().is_ok()
     }
 
     /// The last record written.

@@ -6,8 +6,11 @@
 mod ambient;
 mod arrivals;
 mod delegate;
+mod drift;
 mod ending;
 mod handle;
+mod kept;
+mod known;
 mod lasting;
 mod limits;
 mod narrow;
@@ -15,6 +18,7 @@ mod nearest;
 mod overlap;
 mod proven;
 mod registry;
+mod restore;
 mod shards;
 mod start;
 mod tasks;
@@ -22,10 +26,14 @@ pub mod token;
 
 pub use arrivals::Entered;
 pub use delegate::Delegate;
+pub use drift::{DriftKind, News, UNOBSERVED};
 pub use handle::Handle;
+pub use kept::{Kept, Since};
+pub use known::{Change, Known, KnownAgents};
 pub use limits::Reservation;
 pub use nearest::{Lack, Nearest};
 pub use registry::{Agent, EffectiveMode, Registry};
+pub use restore::Restored;
 pub use start::Start;
 pub use tasks::{Found, Labelled, RevokeLeases, Tasks};
 
@@ -85,6 +93,9 @@ pub trait TaskEvents: Send + Sync {
     fn changed(&self, _task: &Task, _expires: OffsetDateTime) -> Result<(), Refusal> {
         Ok(())
     }
+
+    /// The handle of a task that has just started, by its SHA-256: for those who keep it.
+    fn handle(&self, _task: &Task, _sha256: &dyn Fn() -> String) {}
 
     /// A task has ended; its token is cancelled already.
     fn ended(&self, task: &Task, end: End);

@@ -17,6 +17,7 @@ mod intent;
 mod labels;
 mod lease;
 mod leash;
+mod observed;
 mod path;
 mod proof;
 mod redirects;
@@ -37,6 +38,7 @@ pub use intent::{Effect, ErrorForm, Intent, Label, Operation, Param, Params, Pro
 pub use labels::{Labels, Touched};
 pub use lease::{Inject, Lease, is_credential_field};
 pub use leash::{Leash, Release};
+pub use observed::{Observed, Offered, Sum};
 pub use path::{Path, PathError};
 pub use proof::{Identity, Origin, Proof};
 pub use redirects::Redirects;

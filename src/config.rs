@@ -5,6 +5,7 @@
 //! trees that know their lines (`node`), through readers that note a mistake and go on (`read`).
 
 mod against;
+mod attested;
 mod credentials;
 mod cross;
 mod endpoint;
@@ -29,6 +30,7 @@ mod unproved;
 mod watch;
 
 pub use against::OperationFacts;
+pub use attested::{Attested, Finding, Review, Sums};
 pub use endpoint::Endpoint;
 pub use identities::{IdentityRule, IdentitySpec};
 pub use inbound::{AgentProtocol, Delegation, DelegationKey, DelegationTrust, Inbound, InboundRule, PeerSpec, Requires, Whose};
@@ -37,6 +39,6 @@ pub use spiffe::{BundleSpec, ListenCertificate, ListenTls, SpiffeSpec, WorkloadA
 pub use types::{
     AgentSpec, Ambient, Audit, Ca, CatalogSource, Cidr, Config, ControlTcp, CredentialKind, CredentialSpec, Durability, Exfiltration,
     GrantSpec, HostPattern, InjectSpec, LimitSpec, Limits, Listen, ModeSpec, OnDrift, OwnProvider, Place, Policies, RegistrySpec, Roots,
-    SecretSource, Sink, Status, TaskSpec, Timeouts, Tls, Upstream, UpstreamProxy, WideLimitSpec, WorkflowSpec,
+    SecretSource, Sink, StateSpec, Status, TaskSpec, Timeouts, Tls, Upstream, UpstreamProxy, WideLimitSpec, WorkflowSpec,
 };
 pub use watch::{Watcher, watch};

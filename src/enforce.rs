@@ -6,6 +6,7 @@
 
 mod accept;
 mod answer;
+mod drift;
 mod house;
 mod inbound;
 mod open;

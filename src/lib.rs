@@ -28,3 +28,4 @@ mod shown;
 mod sys;
 pub mod telemetry;
 pub mod tls;
+mod vault;

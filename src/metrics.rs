@@ -47,6 +47,7 @@ pub struct Metrics {
     connections: [IntGauge; 3],
     policy_info: IntGaugeVec,
     reloads: [IntCounter; 2],
+    drift: IntCounterVec,
 }
 
 /// One open connection; dropping it counts it out.
@@ -108,6 +109,7 @@ impl Metrics {
             audit_head: gauge(r, "remit_audit_head", "Sequence number of the last record")?,
             connections: Listener::ALL.map(|l| connections.with_label_values(&[l.as_str()])),
             policy_info: gauges(r, "remit_policy_info", "The policy in force", &["revision"])?,
+            drift: counters(r, "remit_drift_total", "Differences between an agent and what was attested", &["kind"])?,
             reloads: [reloads.with_label_values(&["refused"]), reloads.with_label_values(&["ok"])],
             registry: r.clone(),
         })
@@ -161,6 +163,11 @@ impl Metrics {
     pub fn reload(&self, taken: bool) {
         let [refused, ok] = &self.reloads;
         if taken { ok } else { refused }.inc();
+    }
+
+    /// Counts a difference between an agent and what was attested, by its kind.
+    pub fn drifted(&self, kind: &'static str) {
+        self.drift.with_label_values(&[kind]).inc();
     }
 
     /// All of it in Prometheus's text format, and that format's content type.

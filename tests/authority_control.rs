@@ -37,6 +37,7 @@ fn registry() -> Registry {
         delegates_to: vec!["writer".into()],
         attested: None,
         on_drift: OnDrift::Record,
+        review: Default::default(),
         mode: None,
         limits: vec![],
         place: place(),
@@ -58,6 +59,7 @@ fn registry() -> Registry {
         grants: vec![grant],
         credential: None,
         mode: None,
+        quiet: false,
         limits: vec![],
         place: place(),
     };
@@ -79,6 +81,7 @@ fn started(name: &str) -> (PathBuf, Arc<Tasks>) {
         proxy: Some("127.0.0.1:8080".parse().unwrap()),
         in_tls: None,
         not_below: None,
+        ledger: Default::default(),
         token: None,
         verify: None,
     };
@@ -172,7 +175,7 @@ async fn agents_are_listed_and_shown() {
     assert_eq!(code, 0);
     assert_eq!(
         list.lines().nth(1).unwrap().split_whitespace().collect::<Vec<_>>(),
-        ["triage-bot", "active", "support@acme.example", "0", "triage-issues"]
+        ["triage-bot", "active", "support@acme.example", "0", "-", "triage-issues"]
     );
     let (_, one, _) = remit(&config, &["agents", "show", "triage-bot"]).await;
     assert_eq!((field(&one, "registered"), field(&one, "workflow")), ("registry.yaml:3", "triage-issues (enforce)"));

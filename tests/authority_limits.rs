@@ -32,6 +32,7 @@ fn registry() -> Registry {
         delegates_to: vec![],
         attested: None,
         on_drift: OnDrift::Record,
+        review: Default::default(),
         mode: None,
         limits: vec![],
         place: Place::default(),
@@ -43,6 +44,7 @@ fn registry() -> Registry {
         grants: Vec::<GrantSpec>::new(),
         credential: None,
         mode: None,
+        quiet: false,
         limits: vec![],
         place: Place::default(),
     };

@@ -126,8 +126,8 @@ agents:
     expires: 2027-03-31T00:00:00Z
     attested:
       models: [claude-sonnet-5]
-      system_prompts: ["sha256:…"]
-      tools: {create_issue: "sha256:…"}
+      system_prompts: ["sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"]
+      tools: {create_issue: "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}
       data_sources: [github:acme/web]
     on_drift: record
     workflows: [triage-issues]

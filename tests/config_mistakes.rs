@@ -164,13 +164,10 @@ fn what_this_version_does_not_have_is_refused_by_name() {
             "remit.yaml:2: listen.transparent: the transparent listener: not in this version; remove it",
         ),
         (
-            "state: {file: state.redb, key: {file: K}}",
-            "remit.yaml:2: state: state in a file or in Redis: not in this version; write `memory`, or remove the key",
+            "state: {file: state.bin}",
+            "remit.yaml:2: state: `key` is missing; what it holds is sealed: write `key: {file: state.key}`; Remit makes the key where there is none",
         ),
-        (
-            "state: {redis: \"redis://x\"}",
-            "remit.yaml:2: state: state in a file or in Redis: not in this version; write `memory`, or remove the key",
-        ),
+        ("state: {redis: \"redis://x\"}", "remit.yaml:2: state.redis: state in Redis: not in this version; remove it"),
         ("audit: {sinks: [{otlp: \"http://x\"}]}", "remit.yaml:2: audit.sinks[0]: the otlp sink: not in this version; remove it"),
         (
             "credentials: {ci: {kind: github_app, hosts: [api.github.com], app_id: 1}}",
@@ -178,7 +175,7 @@ fn what_this_version_does_not_have_is_refused_by_name() {
         ),
         (
             "agents: [{id: a, owner: o, on_drift: deny}]",
-            "remit.yaml:2: agents[0].on_drift: acting on drift: not in this version; write `record`, or remove the key",
+            "remit.yaml:2: agents[0].on_drift: there is nothing that the agent could differ from; add `attested:`; `attested: {}` only observes",
         ),
     ]);
 }

@@ -79,6 +79,7 @@ fn api(name: &str, verify: Option<Arc<dyn VerifyToken>>) -> Api {
         not_below: None,
         token: Some(Arc::new(Secret::new(TOKEN.into()))),
         verify,
+        ledger: Default::default(),
     };
     let path = dir.join("remit.sock");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -253,6 +254,15 @@ async fn every_answer_is_one_that_is_described_and_every_described_answer_can_be
         (Some("nonsense"), "get", "/v1/agents/lead", None, 401),
         (Some(&*handle), "get", "/v1/agents/lead", None, 403),
         (None, "get", "/v1/agents/nobody", None, 404),
+        (None, "patch", "/v1/agents/helper", Some(json!({"status": "suspended", "until_restart": true})), 200),
+        (None, "patch", "/v1/agents/helper", Some(json!({"status": "active", "until_restart": true, "reason": "it was us"})), 200),
+        (None, "patch", "/v1/agents/helper", Some(json!({"attested": {"models": ["m"]}, "until_restart": true})), 200),
+        (None, "patch", "/v1/agents/helper", Some(json!("[")), 400),
+        (Some("nonsense"), "patch", "/v1/agents/helper", Some(json!({"status": "active"})), 401),
+        (Some(&*handle), "patch", "/v1/agents/lead", Some(json!({"attested": {}, "until_restart": true})), 403),
+        (None, "patch", "/v1/agents/nobody", Some(json!({"status": "active", "until_restart": true})), 404),
+        (None, "patch", "/v1/agents/helper", Some(json!({"status": "suspended"})), 409),
+        (None, "patch", "/v1/agents/helper", Some(json!({"until_restart": true})), 422),
         (Some("nonsense"), "delete", &*own, None, 401),
         (Some(&*handle), "delete", &format!("/v1/tasks/{other}"), None, 403),
         (None, "delete", "/v1/tasks/t-none", None, 404),

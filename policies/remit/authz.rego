@@ -21,6 +21,7 @@ else := {
 	"credential": credential,
 	"approval": array.concat(approvals, [{}])[0],
 	"scope": {},
+	"grants": granting,
 } if {
 	count(approvals) + count(guard_ask) > 0
 }
@@ -33,6 +34,7 @@ else := {
 	"credential": credential,
 	"approval": {},
 	"scope": {},
+	"grants": granting,
 }
 
 refusal(verdict, code, reasons) := {
@@ -49,6 +51,7 @@ refusal(verdict, code, reasons) := {
 # What differs from the registration, where the registration says that this stops the call.
 drifted := [why |
 	some what in input.agent.drift
+	what != "unobserved"
 	drift_stops(data.remit.agents[input.agent.id].on_drift)
 	why := concat("", ["the agent differs from what was registered: ", what])
 ]
@@ -142,6 +145,9 @@ met(constraint) if {
 }
 
 # --- what the holds carry with them ---------------------------------------------------------
+
+# The grants that allow it, one for each link: the record names them.
+granting := [hold.grant.key | some hold in held]
 
 approvals := array.concat(
 	[approval | some hold in held; approval := hold.grant.approval],

@@ -128,7 +128,7 @@ pub(super) fn agent(agent: &Agent, modes: &[(&str, EffectiveMode)], tasks: usize
     let spec = &agent.spec;
     let status = match agent.status(now) {
         Some(Reason::AgentExpired) => "expired",
-        _ => match spec.status {
+        _ => match agent.set_status() {
             Status::Active => "active",
             Status::Suspended => "suspended",
             Status::Retired => "retired",
@@ -150,6 +150,10 @@ pub(super) fn agent(agent: &Agent, modes: &[(&str, EffectiveMode)], tasks: usize
         "workflows": workflows,
         "delegates_to": spec.delegates_to,
         "tasks": tasks,
+        "set": agent.known.change().map(|c| json!({"status": agent.known.status(), "by": c.by, "reason": c.reason, "at": stamp(c.at)})),
+        "on_drift": agent.spec.on_drift,
+        "drift": agent.known.attested().map(|_| agent.known.drift()),
+        "attested": agent.known.reattested(spec.attested.as_ref()).map(|c| json!({"by": c.by, "reason": c.reason, "at": stamp(c.at)})),
         "registered": format!("{}:{}", spec.place.file.display(), spec.place.line),
     })
 }

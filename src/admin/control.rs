@@ -1,5 +1,6 @@
 //! The control API: HTTP and JSON over a Unix socket. `docs/tasks.md` describes it.
 
+mod agents;
 mod socket;
 mod task;
 
@@ -29,6 +30,7 @@ use super::{
 };
 
 pub use super::peer::{Proving, VerifyToken};
+pub use agents::{Ledger, Note};
 pub use socket::ControlSocket;
 
 /// What the control API works on.
@@ -44,6 +46,8 @@ pub struct Control {
     pub in_tls: Option<Arc<str>>,
     /// A process whose descendants are never operators: in `remit run`, Remit itself.
     pub not_below: Option<u32>,
+    /// Where changes of agents are put on record.
+    pub ledger: Ledger,
     /// What stands for the operator over TCP.
     pub token: Option<Arc<Secret<String>>>,
     /// Proves whom an orchestrator acts for; None: nobody is one.
@@ -56,7 +60,7 @@ pub const ROUTES: [(&str, &[&str]); 5] = [
     ("/v1/tasks/{id}", &["get", "patch", "delete"]),
     ("/v1/tasks/{id}/delegate", &["post"]),
     ("/v1/agents", &["get"]),
-    ("/v1/agents/{id}", &["get"]),
+    ("/v1/agents/{id}", &["get", "patch"]),
 ];
 
 /// Serves the control API on `socket` until `shutdown`; then the socket is removed.
@@ -76,7 +80,7 @@ fn routes(control: Control) -> Router {
         .route("/v1/tasks/{id}", get(task::show).patch(task::change).delete(task::end))
         .route("/v1/tasks/{id}/delegate", post(task::delegate))
         .route("/v1/agents", get(list_agents))
-        .route("/v1/agents/{id}", get(show_agent))
+        .route("/v1/agents/{id}", get(show_agent).patch(agents::change))
         .fallback(nowhere)
         .method_not_allowed_fallback(async || Answer::no_such_method())
         .with_state(control)

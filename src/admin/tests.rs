@@ -107,6 +107,7 @@ impl Live {
             proxy: Some("0.0.0.0:8080".parse().unwrap()),
             in_tls: None,
             not_below,
+            ledger: Default::default(),
             token: None,
             verify: None,
         };

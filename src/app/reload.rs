@@ -95,6 +95,7 @@ impl Reloader {
             ("listen", fixed_listeners(old) != fixed_listeners(new)),
             ("tls.ca", old.tls.ca != new.tls.ca),
             ("audit", format!("{:?}", old.audit) != format!("{:?}", new.audit)),
+            ("state", old.state != new.state),
             ("tls.publish", old.tls.publish != new.tls.publish),
             ("limits.connections", old.limits.connections != new.limits.connections),
             ("limits.header_bytes", old.limits.header_bytes != new.limits.header_bytes),

@@ -38,6 +38,22 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<Chain>> {
     Ok(sorted.collect())
 }
 
+/// Shows every whole record of a directory: chain by chain, the oldest first, each in its order.
+/// What cannot be read is passed over: `verify` says so.
+pub(super) fn each(dir: &Path, mut see: impl FnMut(&Chain, &Record<'_>)) -> io::Result<()> {
+    for chain in list(dir)? {
+        for (_, path) in &chain.files {
+            let mut lines = Lines::new(File::open(path)?);
+            while let Some(line) = lines.next()?.filter(|l| l.whole) {
+                if let Some(record) = Record::parse(line.text) {
+                    see(&chain, &record);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The chain and number in a file's name.
 pub(super) fn named(path: &Path) -> Option<(String, u64)> {
     let (chain, number) = path.file_name()?.to_str()?.strip_suffix(".jsonl")?.rsplit_once('.')?;

@@ -134,6 +134,8 @@ impl<'a> Record<'a> {
         match rest.get(..end) {
             Some(b"decision") => Kind::Decision,
             Some(b"outcome") => Kind::Outcome,
+            Some(b"task") => Kind::Task,
+            Some(b"event") => Kind::Event,
             Some(b"recovered") => Kind::Recovered,
             Some(b"open") => Kind::Open,
             Some(b"rotate") => Kind::Rotate,
@@ -170,6 +172,10 @@ pub(super) type CallId = [u8; 28];
 pub(super) enum Kind {
     Decision,
     Outcome,
+    /// A task began or ended.
+    Task,
+    /// What is no call: a reload, an agent's drift.
+    Event,
     /// Another chain's unfinished calls were given their outcome.
     Recovered,
     /// The chain's first record.

@@ -8,7 +8,10 @@ use time::OffsetDateTime;
 
 use super::{line, text};
 use crate::{
-    call::{Caller, DecisionId, Destination, Intent, Lease, Listener, Mode, Outcome, Param, Path, Task, TaskId, TraceId, Verdict},
+    call::{
+        Caller, DecisionId, Destination, Intent, Lease, LimitRule, Listener, Mode, Outcome, Param, Path, Task, TaskId, TraceId, Unit,
+        Verdict, Window,
+    },
     refusal::Reason,
 };
 
@@ -45,6 +48,11 @@ pub struct DecisionRecord<'a> {
     pub lease: Option<&'a Lease>,
     /// What the lease was narrowed to.
     pub scope: Option<&'a Value>,
+    /// The grants that allow it, as [`crate::call::Decision::grants`] has them.
+    pub grants: &'a [Box<str>],
+    /// What was taken from: one for each, or `tokens` where it counts those.
+    pub limits: &'a [LimitRule],
+    pub tokens: Option<u64>,
     /// Whether the agent's own login passes (credential kind `own`, `mode: observe`).
     pub own_login: bool,
     /// The delegation token that came with the call, or goes with it.
@@ -386,6 +394,14 @@ fn verdict(out: &mut Vec<u8>, r: &DecisionRecord<'_>) {
     }
     key!(out, "reasons");
     text::list(out, b"[]", r.reasons.iter(), |out, s| sentence(out, s));
+    if !r.grants.is_empty() {
+        key!(out, "grants");
+        text::list(out, b"[]", r.grants.iter(), |out, g| text::string(out, g));
+    }
+    if !r.limits.is_empty() {
+        key!(out, "limits");
+        text::list(out, b"[]", r.limits.iter(), |out, l| limit(out, l, r.tokens));
+    }
     if let Some(approval) = r.approval {
         key!(out, "approval");
         text::value(out, approval);
@@ -407,6 +423,26 @@ fn verdict(out: &mut Vec<u8>, r: &DecisionRecord<'_>) {
     if let Some(expires) = lease.expires {
         key!(out, "expires");
         text::time(out, expires);
+    }
+    out.push(b'}');
+}
+
+/// `{"key":"…","window":"task"}`: `task`, `agent` or seconds; with the number of the link that owns it,
+/// and how many tokens were taken, where it counts those.
+fn limit(out: &mut Vec<u8>, limit: &LimitRule, tokens: Option<u64>) {
+    out.extend_from_slice(b"{\"key\":");
+    text::string(out, &limit.key);
+    key!(out, "window");
+    match limit.window {
+        Window::Task => out.extend_from_slice(b"\"task\""),
+        Window::Agent => out.extend_from_slice(b"\"agent\""),
+        Window::Seconds(s) => text::number(out, s),
+    }
+    if let Some(link) = limit.link {
+        count!(out, "link", link as u64);
+    }
+    if limit.unit == Unit::Tokens {
+        count!(out, "tokens", tokens.unwrap_or(0));
     }
     out.push(b'}');
 }

@@ -13,22 +13,12 @@ use time::OffsetDateTime;
 
 use super::{
     files::{self, Chain, Lines},
+    filter::{Filter, Sieve},
     line::{CallId, Kind, Record},
     text,
 };
 
 const BLOCK: u64 = 256 << 10;
-
-/// Which calls to show; what is None shows all.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    pub agent: Option<String>,
-    pub task: Option<String>,
-    /// An intent's id, or a prefix ending in `*`.
-    pub intent: Option<String>,
-    /// `allow`, `deny`, `ask`.
-    pub decision: Option<String>,
-}
 
 /// One call as it stands in the log: the bodies of its records.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -57,6 +47,8 @@ pub enum News {
 /// # Errors
 /// When the directory cannot be read.
 pub fn last_calls(dir: &Path, n: usize, filter: &Filter) -> io::Result<Vec<Call>> {
+    let mut sieve = Sieve::new(filter.clone());
+    sieve.learn(dir)?;
     let mut outcomes = HashMap::new();
     let mut calls: Vec<Call> = Vec::new();
     for (written, chain) in newest_first(dir)? {
@@ -65,7 +57,7 @@ pub fn last_calls(dir: &Path, n: usize, filter: &Filter) -> io::Result<Vec<Call>
         if calls.len() == n && calls.last().is_some_and(|c| time_of(c) > written.as_str()) {
             break;
         }
-        collect(&chain, n, filter, &mut outcomes, &mut calls)?;
+        collect(&chain, n, &sieve, &mut outcomes, &mut calls)?;
     }
     calls.sort_by(|a, b| time_of(b).cmp(time_of(a)));
     calls.truncate(n);
@@ -77,7 +69,7 @@ pub fn last_calls(dir: &Path, n: usize, filter: &Filter) -> io::Result<Vec<Call>
 #[derive(Debug)]
 pub struct Follow {
     dir: PathBuf,
-    filter: Filter,
+    sieve: Sieve,
     /// How far each file was read.
     read: HashMap<PathBuf, u64>,
     /// Calls shown without outcome.
@@ -90,7 +82,9 @@ impl Follow {
     /// # Errors
     /// When the directory cannot be read.
     pub fn new(dir: &Path, filter: Filter) -> io::Result<Self> {
-        let mut follow = Self { dir: dir.to_path_buf(), filter, read: HashMap::new(), open: HashSet::new() };
+        let mut sieve = Sieve::new(filter);
+        sieve.learn(dir)?;
+        let mut follow = Self { dir: dir.to_path_buf(), sieve, read: HashMap::new(), open: HashSet::new() };
         for chain in files::list(dir)? {
             for (_, path) in chain.files {
                 let mut file = File::open(&path)?;
@@ -128,10 +122,16 @@ impl Follow {
         while let Some(line) = lines.next()?.filter(|l| l.whole) {
             to += line.text.len() as u64 + 1;
             let Some(record) = Record::parse(line.text) else { continue };
-            let Some(id) = record.call_id() else { continue };
+            if !matches!(record.kind(), Kind::Decision | Kind::Outcome | Kind::Task) {
+                continue;
+            }
             let Ok(body) = serde_json::from_slice::<Value>(record.body) else { continue };
+            let Some(id) = record.call_id() else {
+                self.sieve.meet(&body);
+                continue;
+            };
             if record.kind() == Kind::Decision {
-                if self.filter.shows(&body) {
+                if self.sieve.shows(&body) {
                     self.open.insert(id);
                     news.push(News::Call(Call { chain: chain.to_owned(), seq: record.seq, decision: body, outcome: None }));
                 }
@@ -147,22 +147,6 @@ impl Follow {
             }
         }
         Ok(to)
-    }
-}
-
-impl Filter {
-    fn shows(&self, decision: &Value) -> bool {
-        let is = |want: &Option<String>, key: &str| want.as_deref().is_none_or(|w| decision[key] == w);
-        is(&self.agent, "agent") && is(&self.task, "task") && is(&self.decision, "decision") && self.shows_intent(decision)
-    }
-
-    fn shows_intent(&self, decision: &Value) -> bool {
-        let Some(want) = &self.intent else { return true };
-        let intents = decision["intents"].as_array().map(Vec::as_slice).unwrap_or_default();
-        intents.iter().filter_map(|i| i["id"].as_str()).any(|id| match want.strip_suffix('*') {
-            Some(prefix) => id.starts_with(prefix),
-            None => id == want,
-        })
     }
 }
 
@@ -190,7 +174,7 @@ fn time_of(call: &Call) -> &str {
 }
 
 /// Adds a chain's last `n` calls, read backwards: an outcome is met before its decision.
-fn collect(chain: &Chain, n: usize, filter: &Filter, outcomes: &mut HashMap<CallId, Value>, calls: &mut Vec<Call>) -> io::Result<()> {
+fn collect(chain: &Chain, n: usize, sieve: &Sieve, outcomes: &mut HashMap<CallId, Value>, calls: &mut Vec<Call>) -> io::Result<()> {
     let enough = calls.len() + n;
     for (_, path) in chain.files.iter().rev() {
         let mut file = File::open(path)?;
@@ -206,7 +190,7 @@ fn collect(chain: &Chain, n: usize, filter: &Filter, outcomes: &mut HashMap<Call
                 continue;
             }
             let outcome = outcomes.remove(&id);
-            if filter.shows(&body) {
+            if sieve.shows(&body) {
                 calls.push(Call { chain: chain.id.clone(), seq: record.seq, decision: body, outcome });
             }
         }

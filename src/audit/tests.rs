@@ -41,6 +41,9 @@ fn record(id: DecisionId) -> DecisionRecord<'static> {
         cached: false,
         lease: None,
         scope: None,
+        grants: &[],
+        limits: &[],
+        tokens: None,
         own_login: false,
         passed: None,
     }

@@ -38,6 +38,16 @@ pub(super) struct For<'a> {
 }
 
 impl Ambient {
+    /// The task that is current.
+    pub(super) fn current_id(&self) -> Option<Arc<str>> {
+        self.current.load().as_ref().map(|c| c.live.task.id.as_str().into())
+    }
+
+    /// After a restart: this one is current.
+    pub(super) fn goes_on(&self, live: Arc<Live>) {
+        self.current.store(Some(Arc::new(Current { live })));
+    }
+
     /// Whether nothing would be lost with it: no task lives here, and none was ended by someone.
     pub(super) fn is_idle(&self, now: Moment) -> bool {
         let _turn = self.turn.lock();

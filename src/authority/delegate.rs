@@ -66,6 +66,7 @@ impl Tasks {
         let plan = Plan { agent: to, workflow, principal, grants, before, parent, trace: None, lifetime, past };
         let task = self.make(registry, plan, now);
         self.events.started(&task, None)?;
+        self.events.handle(&task, &|| digest.to_hex());
         let cut = task.deadline();
         let live = self.begin(task, Beginning { digest: Some(digest), spent: Arc::default(), parent: Some(above.clone()), cut });
         above.children.lock().push(Arc::downgrade(&live));

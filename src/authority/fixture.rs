@@ -98,6 +98,7 @@ pub(crate) fn agent(id: &str, workflows: &[&str]) -> AgentSpec {
         delegates_to: vec![],
         attested: None,
         on_drift: OnDrift::Record,
+        review: Default::default(),
         mode: None,
         limits: vec![],
         place: place(1),
@@ -112,6 +113,7 @@ pub(crate) fn workflow(id: &str, grants: Vec<GrantSpec>) -> WorkflowSpec {
         grants,
         credential: None,
         mode: None,
+        quiet: false,
         limits: vec![],
         place: place(5),
     }

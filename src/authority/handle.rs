@@ -58,6 +58,22 @@ impl Digest {
         digest
     }
 
+    /// For the record and the state file: it gives nobody the handle.
+    pub(super) fn to_hex(self) -> String {
+        self.0.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    pub(super) fn of_hex(hex: &str) -> Option<Self> {
+        let mut out = [0; BYTES];
+        if hex.len() != 2 * BYTES || !hex.is_ascii() {
+            return None;
+        }
+        for (byte, pair) in out.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Self(out))
+    }
+
     fn of_bytes(bytes: &[u8; BYTES]) -> Self {
         let mut out = [0u8; BYTES];
         out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());

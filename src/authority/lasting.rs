@@ -42,7 +42,7 @@ impl Tasks {
         Ok(task.clone())
     }
 
-    fn move_end(&self, live: &Arc<Live>, end: Moment) {
+    pub(super) fn move_end(&self, live: &Arc<Live>, end: Moment) {
         // What an ambient task has open is cut some time after its end.
         let before = live.task.deadline();
         live.task.ends.last_until(end.instant);

@@ -14,15 +14,34 @@ use smallvec::SmallVec;
 
 use crate::{
     call::{LimitRule, LinkKind, Unit, Window},
+    clock::Moment,
     refusal::Refusal,
 };
 
 use super::tasks::Live;
+pub(super) use table::KeptCount;
 use table::{Short, Table};
 
 /// Counts under their keys: a task's (and its ambient successors'), or those of an agent.
 #[derive(Debug, Default)]
 pub(super) struct Counters(Mutex<Table>);
+
+impl Counters {
+    pub(super) fn table(&self) -> parking_lot::MutexGuard<'_, Table> {
+        self.0.lock()
+    }
+
+    pub(super) fn restored(counts: Vec<KeptCount>, now: Moment) -> Self {
+        let counters = Self::default();
+        counters.restore(counts, now);
+        counters
+    }
+
+    /// Goes on from counts that were kept.
+    pub(super) fn restore(&self, counts: Vec<KeptCount>, now: Moment) {
+        self.0.lock().restore(counts, now);
+    }
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Taken {

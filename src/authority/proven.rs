@@ -12,6 +12,7 @@ use crate::{
 use super::{
     Registry, Tasks,
     ambient::{Ambient, For},
+    tasks::Live,
 };
 
 /// The ambient tasks of callers that proved who they are: one for each agent, workflow and principal.
@@ -52,6 +53,19 @@ impl Tasks {
     ) -> Result<Arc<Task>, Refusal> {
         let place = self.proven.place(agent, workflow, principal, now);
         self.ambient_in(&place, registry, For { agent, workflow, principal }, now)
+    }
+}
+
+impl Tasks {
+    /// After a restart an ambient task is current again where its calls will look for it. `main`: for
+    /// those that prove nothing too.
+    pub(super) fn ambient_goes_on(&self, live: &Arc<Live>, main: bool, now: Moment) {
+        let task = &live.task;
+        let principal = Some(&task.principal).filter(|p| p.verified);
+        self.proven.place(&task.agent.id, &task.workflow, principal, now).goes_on(live.clone());
+        if main && principal.is_none() {
+            self.ambient.goes_on(live.clone());
+        }
     }
 }
 

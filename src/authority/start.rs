@@ -75,10 +75,10 @@ pub(super) struct Plan<'a> {
 }
 
 /// What tasks share that go on from one another, or are part of one another.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Past {
-    labels: Arc<Labels>,
-    succeeded: Arc<Succeeded>,
+    pub(super) labels: Arc<Labels>,
+    pub(super) succeeded: Arc<Succeeded>,
 }
 
 impl Past {
@@ -135,6 +135,9 @@ impl Tasks {
         let plan = Plan { agent, workflow, principal, grants, before, parent: None, trace, lifetime, past: Past::default() };
         let task = self.make(registry, plan, now);
         self.events.started(&task, None)?;
+        if let Some(digest) = digest {
+            self.events.handle(&task, &|| digest.to_hex());
+        }
         let cut = task.deadline();
         Ok(self.begin(task, Beginning { digest, spent: Arc::default(), parent: None, cut }).task.clone())
     }
@@ -182,7 +185,7 @@ impl Tasks {
     }
 
     /// What an agent's tasks have in common.
-    fn standing(&self, agent: &Arc<str>) -> Arc<Standing> {
+    pub(super) fn standing(&self, agent: &Arc<str>) -> Arc<Standing> {
         self.standings.lock().entry(agent.clone()).or_default().clone()
     }
 

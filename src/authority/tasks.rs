@@ -27,6 +27,7 @@ use super::{
     ambient::Ambient,
     arrivals::Arrivals,
     handle::Digest,
+    known::KnownAgents,
     limits::{self, Counters, Reservation},
     proven::Proven,
     shards::Shards,
@@ -39,6 +40,7 @@ pub struct Tasks {
     /// How long streams of an ambient task may go on after its successor began.
     pub(super) drain: Duration,
     pub(super) ambient: Ambient,
+    pub(super) known: KnownAgents,
     pub(super) arrivals: Arrivals,
     pub(super) proven: Proven,
     pub(super) next: AtomicU64,
@@ -127,6 +129,7 @@ impl Tasks {
             events,
             drain,
             ambient: Ambient::default(),
+            known: KnownAgents::default(),
             arrivals: Arrivals::default(),
             proven: Proven::default(),
             next: AtomicU64::new(1),
@@ -143,6 +146,12 @@ impl Tasks {
             revoker: OnceLock::new(),
             labelled: OnceLock::new(),
         }
+    }
+
+    /// What is known of agents beside their registration.
+    #[must_use]
+    pub fn known(&self) -> &KnownAgents {
+        &self.known
     }
 
     /// Holds tasks that begin from now on to these bounds.

@@ -3,4 +3,5 @@ mod delegate;
 mod limits;
 mod narrow;
 mod registry;
+mod surviving;
 mod tasks;

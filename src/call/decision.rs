@@ -78,4 +78,7 @@ pub struct Decision {
     pub credential: Option<Arc<str>>,
     pub approval: Option<serde_json::Value>,
     pub scope: Option<serde_json::Value>,
+    /// The grants that allow it, one for each link of the chain: `workflow/number`, from 1. Empty
+    /// where a policy of the user's decides and does not say.
+    pub grants: Vec<Box<str>>,
 }

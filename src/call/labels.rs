@@ -43,6 +43,12 @@ impl Labels {
         named(self.all.load(Ordering::Acquire)).collect()
     }
 
+    /// Those that were touched here, and not brought along.
+    #[must_use]
+    pub fn touched(&self) -> Vec<Label> {
+        named(self.own.load(Ordering::Acquire)).collect()
+    }
+
     /// Adds what was touched; true when not all of it was there.
     pub fn add(&self, labels: &[Label]) -> bool {
         let new = bits(labels);
@@ -96,6 +102,22 @@ impl Kept {
 }
 
 impl Touched {
+    /// What was touched, and until when a task that did could last.
+    #[must_use]
+    pub fn kept(&self) -> Vec<(Label, Instant)> {
+        Label::ALL.into_iter().zip(self.0.lock().iter()).filter_map(|(label, held)| Some((label, (*held)?))).collect()
+    }
+
+    /// Goes on from what was kept.
+    pub(crate) fn restore(&self, kept: impl Iterator<Item = (Label, Instant)>) {
+        let mut all = self.0.lock();
+        for (label, until) in kept {
+            if let Some(held) = all.get_mut(label as usize) {
+                *held = (*held).max(Some(until));
+            }
+        }
+    }
+
     /// What sticks at `now`, for as long as `sticky` after the last task that could have it at hand.
     #[must_use]
     pub fn sticking(&self, sticky: Duration, now: Instant) -> Vec<Label> {

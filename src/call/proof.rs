@@ -3,6 +3,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::clock::Moment;
@@ -10,7 +11,8 @@ use crate::clock::Moment;
 use super::{How, Listener, Principal};
 
 /// Who a caller showed itself to be, by something that only that one has.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Identity {
     /// The subject of a signed token.
     Token { issuer: Arc<str>, subject: Arc<str> },
@@ -75,6 +77,16 @@ impl fmt::Display for Identity {
 pub struct Origin(OnceLock<(Listener, Option<Identity>)>);
 
 impl Origin {
+    /// The origin of a task that goes on after a restart.
+    pub(crate) fn again(shown: Option<(Listener, Option<Identity>)>) -> Self {
+        Self(shown.map(OnceLock::from).unwrap_or_default())
+    }
+
+    /// Where the handle was first shown, and by whom; None when it was not yet.
+    pub(crate) fn shown(&self) -> Option<(Listener, Option<Identity>)> {
+        self.0.get().cloned()
+    }
+
     /// Whether this is where the handle was shown before; the first time it is.
     pub fn is(&self, listener: Listener, identity: Option<&Identity>) -> bool {
         let (at, by) = self.0.get_or_init(|| (listener, identity.cloned()));

@@ -110,6 +110,12 @@ impl Identified {
         &self.accepted
     }
 
+    /// The same call, of an agent that differs from what was registered in these ways.
+    #[must_use]
+    pub fn drifted(self, drift: Arc<[Box<str>]>) -> Self {
+        Self { caller: Caller { drift, ..self.caller }, ..self }
+    }
+
     #[must_use]
     pub fn into_accepted(self) -> Accepted {
         self.accepted

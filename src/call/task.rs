@@ -42,7 +42,7 @@ pub struct AgentRef {
 }
 
 /// The human or service a task is for.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Principal {
     pub id: Arc<str>,
     /// True only for what a token proved.
@@ -50,7 +50,7 @@ pub struct Principal {
     pub claims: serde_json::Value,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkKind {
     Principal,
@@ -58,15 +58,15 @@ pub enum LinkKind {
 }
 
 /// One link of a delegation chain, as policies see it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Link {
     pub kind: LinkKind,
     pub id: Arc<str>,
     /// None for a principal.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow: Option<Arc<str>>,
     /// Grants that narrow the workflow's, as JSON in the registry's form; empty: the workflow's all.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grants: Option<Vec<serde_json::Value>>,
 }
 

@@ -1,7 +1,10 @@
-//! `remit audit verify` and `remit audit tail`.
+//! `remit audit`: reads, verifies and exports the log.
 
+mod export;
 mod tail;
+mod tree;
 mod verify;
+mod words;
 
 use std::{
     path::{Path, PathBuf},
@@ -15,7 +18,7 @@ use crate::{
     problem::{Problem, Problems},
 };
 
-pub use self::{tail::TailArgs, verify::VerifyArgs};
+pub use self::{export::ExportArgs, tail::TailArgs, tree::TreeArgs, verify::VerifyArgs};
 
 /// Reads the file given with `--config`; the same as everywhere else.
 pub type Load = fn(&Path) -> Result<Config, Problems>;
@@ -27,6 +30,10 @@ pub enum AuditCommand {
     Verify(VerifyArgs),
     /// Show the newest calls, each decision with its outcome.
     Tail(TailArgs),
+    /// Show a task with every call of it, and every task below it.
+    Tree(TreeArgs),
+    /// Write the calls as OCSF API Activity in CloudEvents, one JSON object a line.
+    Export(ExportArgs),
 }
 
 /// How data is printed.
@@ -48,12 +55,30 @@ pub fn run(command: &AuditCommand, load: Load) -> ExitCode {
     match command {
         AuditCommand::Verify(args) => verify::run(args, load),
         AuditCommand::Tail(args) => tail::run(args, load),
+        AuditCommand::Tree(args) => tree::run(args, load),
+        AuditCommand::Export(args) => export::run(args, load),
     }
 }
 
 /// The log's directories in a configuration.
 fn dirs(audit: &config::Audit) -> Vec<PathBuf> {
     audit.sinks.iter().filter_map(|s| if let config::Sink::Dir(dir) = s { Some(dir.clone()) } else { None }).collect()
+}
+
+/// The directories to read: those given, else those that a configuration writes.
+fn asked(given: &[PathBuf], config: Option<&Path>, load: Load) -> Result<Vec<PathBuf>, ExitCode> {
+    if !given.is_empty() {
+        return Ok(given.to_vec());
+    }
+    let Some(file) = config else { return Err(usage("give a directory, or --config FILE")) };
+    match load(file) {
+        // A second directory is a mirror of the first.
+        Ok(config) => match dirs(&config.audit).into_iter().next() {
+            Some(dir) => Ok(vec![dir]),
+            None => Err(usage("the configuration writes its log to no directory")),
+        },
+        Err(problems) => Err(fail_all(&problems)),
+    }
 }
 
 fn fail(problem: &Problem) -> ExitCode {

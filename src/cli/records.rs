@@ -2,9 +2,15 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde_json::Value;
+
+use crate::{
+    call::{Intent, Param, Params},
+    enforce::Rules,
+};
 
 /// The bodies of the records in `dir`, in the order they were written, of the chains whose name
 /// starts with `chain` (empty: all). What cannot be read is passed over: `audit verify` says so.
@@ -17,4 +23,18 @@ pub(super) fn bodies(dir: &Path, chain: &str) -> impl Iterator<Item = Value> {
         let mut record: Value = serde_json::from_str(&line).ok()?;
         record.get_mut("body").map(Value::take)
     })
+}
+
+/// An intent as it was recorded, of an operation that the catalog still knows.
+pub(super) fn intent(rules: &Rules, recorded: &Value) -> Option<Intent> {
+    let operation = rules.catalog.operation(recorded.get("id")?.as_str()?)?.operation().clone();
+    let mut params = Params::default();
+    for (name, value) in recorded.get("params").and_then(Value::as_object).into_iter().flatten() {
+        let value = match value {
+            Value::String(text) => Param::Text(text.as_str().into()),
+            other => Param::Json(other.clone()),
+        };
+        params.push(Arc::from(name.as_str()), value);
+    }
+    Some(Intent { operation, params })
 }

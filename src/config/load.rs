@@ -81,6 +81,7 @@ impl Config {
             tasks: TaskSpec::default(),
             mode: Mode::Observe,
             upstream: Upstream { allow_addresses: Vec::new(), resolve: Vec::new(), proxy: UpstreamProxy::None },
+            state: None,
             peers: Vec::new(),
             delegation: Delegation::default(),
             audit: Audit { sinks: Vec::new(), ..sections::audit(None, PathBuf::new()) },
@@ -177,9 +178,9 @@ impl Loader {
     /// The sections that need no other file to be read; the registry and credentials are filled in at the end.
     fn sections(&mut self, fields: &Fields<'_>, base: &Path, name: &Path) -> Config {
         let files = &mut self.files;
+        let audit = sections::audit(fields.optional("audit"), base.join("audit"));
         let (issuers, names) = issuers::issuers(fields.optional("issuers"), files);
         self.issuers = names;
-        sections::state(fields.optional("state"));
         Config {
             file: Some(name.to_path_buf()),
             listen: sections::listen(fields.optional("listen"), &mut self.inbound, files),
@@ -191,7 +192,8 @@ impl Loader {
             policies: sections::policies(fields.optional("policies"), files),
             mode: fields.optional("mode").and_then(|v| v.one_of(&MODE)).unwrap_or_default(),
             upstream: sections::upstream(fields.optional("upstream"), files),
-            audit: sections::audit(fields.optional("audit"), base.join("audit")),
+            state: sections::state(fields.optional("state"), &audit.sinks),
+            audit,
             limits: sections::limits(fields.optional("limits")),
             timeouts: sections::timeouts(fields.optional("timeouts")),
             ..Config::observe()

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     call::{Effect, Host, Label, Mode},
     config::{
-        AgentSpec, GrantSpec, IdentitySpec, ModeSpec, OnDrift, PeerSpec, Status, WideLimitSpec, WorkflowSpec,
+        AgentSpec, GrantSpec, IdentitySpec, ModeSpec, OnDrift, PeerSpec, Status, WideLimitSpec, WorkflowSpec, attested,
         identities::{RawIdentity, identities},
         inbound, limits,
         node::Kind,
@@ -67,7 +67,7 @@ impl RawAgent {
     }
 }
 
-const AGENT: [&str; 13] = [
+const AGENT: [&str; 16] = [
     "id",
     "address",
     "identities",
@@ -81,6 +81,9 @@ const AGENT: [&str; 13] = [
     "limits",
     "mode",
     "until",
+    "reviewed",
+    "review_every",
+    "quiet",
 ];
 
 /// None when it has no id: then nothing can refer to it.
@@ -102,8 +105,9 @@ fn agent(value: &Value<'_>) -> Option<RawAgent> {
     }
     let status = fields.optional("status").map(|v| v.one_of(&STATUS));
     let expires = fields.optional("expires").map(|v| v.parse(units::instant));
-    let on_drift = fields.optional("on_drift").map(on_drift);
-    let attested = fields.optional("attested").map(attested);
+    let on_drift = fields.optional("on_drift").map(|v| on_drift(v, &fields));
+    let review = attested::review(&fields);
+    let attested = fields.optional("attested").map(attested::attested);
     let limits = limits_of(&fields);
     let mode = mode(&fields);
     let spec = || {
@@ -121,6 +125,7 @@ fn agent(value: &Value<'_>) -> Option<RawAgent> {
             delegates_to: delegates_to.iter().map(|r| Arc::clone(&r.name)).collect(),
             attested: settled(attested)?,
             on_drift: settled(on_drift)?.unwrap_or_default(),
+            review: review?,
             mode: mode?,
             limits: limits?,
             place: value.spot().place(),
@@ -147,24 +152,13 @@ fn id(fields: &Fields<'_>) -> Option<Ref> {
     Some(Ref { name: value.text()?.into(), spot: value.spot() })
 }
 
-fn on_drift(value: &Value<'_>) -> Option<OnDrift> {
+fn on_drift(value: &Value<'_>, agent: &Fields<'_>) -> Option<OnDrift> {
     let found = value.one_of(&[("record", OnDrift::Record), ("read_only", OnDrift::ReadOnly), ("deny", OnDrift::Deny)])?;
-    if found == OnDrift::Record {
-        return Some(found);
+    if found != OnDrift::Record && !agent.has("attested") {
+        value.wrong("there is nothing that the agent could differ from", "add `attested:`; `attested: {}` only observes");
+        return None;
     }
-    value.source.note(value.spot().problem("acting on drift: not in this version").help("write `record`, or remove the key"));
-    None
-}
-
-fn attested(value: &Value<'_>) -> Option<serde_json::Value> {
-    let fields = value.fields(&["models", "system_prompts", "tools", "data_sources"])?;
-    for key in ["models", "system_prompts", "data_sources"] {
-        fields.optional(key).map(Value::texts);
-    }
-    for (_, tool) in fields.optional("tools").and_then(Value::entries).unwrap_or_default() {
-        tool.text();
-    }
-    json_of(value)
+    Some(found)
 }
 
 /// `mode:` with its `until:`; observing ends by itself. None when it is wrong.
@@ -187,7 +181,7 @@ fn mode(fields: &Fields<'_>) -> Option<Option<ModeSpec>> {
 pub(super) const MODE: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("observe", Mode::Observe)];
 
 fn workflow(value: &Value<'_>) -> Option<RawWorkflow> {
-    let fields = value.fields(&["id", "purpose", "max_lifetime", "grants", "limits", "credential", "mode", "until"])?;
+    let fields = value.fields(&["id", "purpose", "max_lifetime", "grants", "limits", "credential", "mode", "until", "quiet"])?;
     let id = id(&fields)?;
     let mut credentials = Vec::new();
     let purpose = fields.required("purpose", "say in a few words what it is for").and_then(Value::text);
@@ -196,6 +190,7 @@ fn workflow(value: &Value<'_>) -> Option<RawWorkflow> {
     let credential = fields.optional("credential").map(|v| reference(v, &mut credentials));
     let limits = limits_of(&fields);
     let mode = mode(&fields);
+    let quiet = attested::quiet_workflow(&fields);
     let spec = || {
         Some(WorkflowSpec {
             id: Arc::clone(&id.name),
@@ -204,6 +199,7 @@ fn workflow(value: &Value<'_>) -> Option<RawWorkflow> {
             grants: grants?,
             credential: settled(credential)?,
             mode: mode?,
+            quiet: quiet?,
             limits: limits?,
             place: value.spot().place(),
         })
@@ -353,18 +349,4 @@ fn approval(value: &Value<'_>) -> Option<serde_json::Value> {
     let within = fields.optional("within").map(|v| v.parse(units::duration));
     let within = settled(within)?.unwrap_or(Duration::from_secs(600));
     (!fields.has("within") || fields.optional("within").is_some()).then(|| json!({"by": by, "within": within.as_secs()}))
-}
-
-/// The value as JSON.
-fn json_of(value: &Value<'_>) -> Option<serde_json::Value> {
-    Some(match &value.node.kind {
-        Kind::Null => serde_json::Value::Null,
-        Kind::Bool(b) => json!(b),
-        Kind::Number(n) => json!(n),
-        Kind::Text(t) => json!(t),
-        Kind::List(_) => serde_json::Value::Array(value.list()?.iter().filter_map(json_of).collect()),
-        Kind::Map(_) => {
-            serde_json::Value::Object(value.entries()?.iter().filter_map(|(k, v)| Some(((*k).to_string(), json_of(v)?))).collect())
-        }
-    })
 }

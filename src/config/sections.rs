@@ -10,8 +10,8 @@ use base64::Engine as _;
 use crate::{
     call::{Effect, Host},
     config::{
-        Audit, Ca, CatalogSource, ControlTcp, Durability, HostPattern, Limits, Listen, Policies, Roots, SecretSource, Sink, Timeouts, Tls,
-        Upstream, UpstreamProxy, credentials, files, guardrails,
+        Audit, Ca, CatalogSource, ControlTcp, Durability, HostPattern, Limits, Listen, Policies, Roots, SecretSource, Sink, StateSpec,
+        Timeouts, Tls, Upstream, UpstreamProxy, credentials, files, guardrails,
         inbound::{self, RawInbound},
         inline,
         node::Kind,
@@ -242,16 +242,28 @@ fn basic(user: &str, place: &Value<'_>, source: &SecretSource, files: &mut Vec<P
     }
 }
 
-/// Only `memory` is there; the others are refused by name.
-pub(super) fn state(value: Option<&Value<'_>>) {
-    let Some(value) = value else { return };
+/// None: in memory. `sinks` are those of the audit, in one of which the state goes on.
+pub(super) fn state(value: Option<&Value<'_>>, sinks: &[Sink]) -> Option<StateSpec> {
+    let value = value?;
     if matches!(value.node.kind, Kind::Text(_)) {
         value.one_of(&[("memory", ())]);
-    } else if value.fields(&["file", "key", "redis"]).is_some() {
-        value
-            .source
-            .note(value.spot().problem("state in a file or in Redis: not in this version").help("write `memory`, or remove the key"));
+        return None;
     }
+    let fields = value.fields(&["file", "key", "redis"])?;
+    if let Some(redis) = fields.optional("redis") {
+        redis.not_yet("state in Redis");
+        return None;
+    }
+    let file = fields.required("file", "name the file, or write `state: memory`").and_then(Value::path);
+    let help = "what it holds is sealed: write `key: {file: state.key}`; Remit makes the key where there is none";
+    let key = fields.required("key", help).and_then(|v| v.fields(&["file"])?.required("file", "name the key's file")?.path());
+    if !sinks.iter().any(|sink| matches!(sink, Sink::Dir(_))) {
+        value.wrong(
+            "what happened since the state was kept is read from the audit, and no sink of that is a directory",
+            "add one to `audit.sinks`, such as {dir: audit}",
+        );
+    }
+    Some(StateSpec { file: file?, key: key? })
 }
 
 pub(super) fn audit(value: Option<&Value<'_>>, default_dir: PathBuf) -> Audit {

@@ -1,7 +1,9 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use serde::Serialize;
 use time::OffsetDateTime;
 
+use super::{Attested, Review};
 use crate::{
     call::{Effect, Host, Label, Mode, Unit, Window},
     secret::Secret,
@@ -29,6 +31,8 @@ pub struct Config {
     pub tasks: TaskSpec,
     pub mode: Mode,
     pub upstream: Upstream,
+    /// None: in memory.
+    pub state: Option<StateSpec>,
     /// Where registered agents are called by others.
     pub peers: Vec<PeerSpec>,
     /// Signs and verifies what one agent hands another.
@@ -112,7 +116,8 @@ pub struct RegistrySpec {
     pub workflows: Vec<WorkflowSpec>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Status {
     #[default]
     Active,
@@ -130,14 +135,16 @@ pub struct AgentSpec {
     pub expires: Option<OffsetDateTime>,
     pub workflows: Vec<Arc<str>>,
     pub delegates_to: Vec<Arc<str>>,
-    pub attested: Option<serde_json::Value>,
+    pub attested: Option<Attested>,
     pub on_drift: OnDrift,
+    pub review: Review,
     pub mode: Option<ModeSpec>,
     pub limits: Vec<WideLimitSpec>,
     pub place: Place,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OnDrift {
     #[default]
     Record,
@@ -168,6 +175,8 @@ pub struct WorkflowSpec {
     pub grants: Vec<GrantSpec>,
     pub credential: Option<Arc<str>>,
     pub mode: Option<ModeSpec>,
+    /// `check` keeps quiet about grants that no call used.
+    pub quiet: bool,
     pub limits: Vec<WideLimitSpec>,
     pub place: Place,
 }
@@ -324,6 +333,13 @@ pub enum UpstreamProxy {
         port: u16,
         authorization: Option<Secret<String>>,
     },
+}
+
+/// Where state is kept, sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateSpec {
+    pub file: PathBuf,
+    pub key: PathBuf,
 }
 
 #[derive(Debug, Clone)]

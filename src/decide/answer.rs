@@ -25,6 +25,7 @@ pub(super) fn decision(value: &Value) -> Result<(Decision, bool), String> {
         credential: None,
         approval: None,
         scope: None,
+        grants: Vec::new(),
     };
     let (mut verdict, mut code, mut cache) = (None, None, true);
     for (key, value) in fields.iter() {
@@ -38,6 +39,7 @@ pub(super) fn decision(value: &Value) -> Result<(Decision, bool), String> {
             "credential" => credential(value).map(|c| decision.credential = c),
             "approval" => document(value).map(|d| decision.approval = d),
             "scope" => document(value).map(|d| decision.scope = d),
+            "grants" => texts(value).map(|g| decision.grants = g),
             "cache" => value.as_bool().ok().map(|c| cache = *c),
             _ => None,
         };
@@ -67,6 +69,7 @@ pub(super) fn failed(why: &str) -> Decision {
         credential: None,
         approval: None,
         scope: None,
+        grants: Vec::new(),
     }
 }
 

@@ -62,7 +62,8 @@ impl Cache {
 fn weight(key: &[u8], decision: &Decision) -> u32 {
     let texts: usize = decision.reasons.iter().map(|r| r.len() + 16).sum();
     let limits: usize = decision.limits.iter().map(|l| l.key.len() + 48).sum();
+    let grants: usize = decision.grants.iter().map(|g| g.len() + 24).sum();
     // An approval or scope is the registry's; its text is at most a few hundred bytes.
     let rest = [&decision.approval, &decision.scope].into_iter().flatten().map(|v| v.to_string().len() * 4).sum::<usize>();
-    u32::try_from(OVERHEAD + key.len() + texts + limits + rest).unwrap_or(u32::MAX)
+    u32::try_from(OVERHEAD + key.len() + texts + limits + grants + rest).unwrap_or(u32::MAX)
 }

@@ -144,6 +144,11 @@ fn together(decisions: &[Arc<Decision>]) -> Decision {
     whole.labels.sort_unstable();
     whole.labels.dedup();
     whole.limits = decisions.iter().flat_map(|d| d.limits.iter().cloned()).collect();
+    for grant in decisions.iter().skip(1).flat_map(|d| &d.grants) {
+        if !whole.grants.contains(grant) {
+            whole.grants.push(grant.clone());
+        }
+    }
     if decisions.iter().any(|d| d.credential != whole.credential) {
         whole = answer::failed("the call's intents take different credentials");
         whole.code = Some(Reason::NotGranted);

@@ -106,7 +106,8 @@ impl Recorder for Outcomes {
 impl House {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { rules, tasks, audit, metrics, terminator, drain } = parts;
+        let Parts { mut rules, tasks, audit, metrics, terminator, drain } = parts;
+        rules.registry = Arc::new(rules.registry.adopting(tasks.known()).0);
         let kib = usize::try_from(rules.config.limits.body_total >> 10).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let recorder = Arc::new(Outcomes { audit: audit.clone(), metrics: metrics.clone() });
         let house = Self(Arc::new(Inner {
@@ -139,7 +140,12 @@ impl House {
 
     /// Puts new rules in force: for calls that begin from now on, and for those whose request side is
     /// still open.
-    pub fn replace(&self, rules: Rules) {
+    pub fn replace(&self, mut rules: Rules) {
+        let (registry, differences) = rules.registry.adopting(self.tasks().known());
+        rules.registry = Arc::new(registry);
+        for (agent, kind, what) in &differences {
+            self.drifted(agent, *kind, what, None);
+        }
         self.0.registry.store(rules.registry.clone());
         self.0.rules.store(Arc::new(rules));
         self.rules_changed();

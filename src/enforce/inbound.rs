@@ -164,6 +164,9 @@ impl House {
             cached: false,
             lease: None,
             scope: None,
+            grants: &[],
+            limits: &[],
+            tokens: None,
             own_login: false,
             passed: received.map(|r| Passed { jti: &r.jti, from: Some(&r.from), to: None }),
         };

@@ -9,21 +9,21 @@ use crate::{
     audit::{DecisionRecord, Passed},
     authority::{Reservation, token::Delegations},
     call::{
-        Accepted, Account, Armed, Arriving, Body, Decision, Identified, Intent, Label, Lease, Mode, Operation, Param, Permitted, Task,
-        Understood, Unit, Verdict,
+        Accepted, Account, Armed, Arriving, Body, Decision, Identified, Intent, Label, Lease, LimitRule, Mode, Observed, Operation, Param,
+        Permitted, Task, Understood, Unit, Verdict,
     },
     clock::Moment,
     credential::{Choice, ask_readable},
     decide::Judged,
     forward::{Reply, Until},
     identify::{self, Arrival, Unserved},
-    intent::{Class, Need},
+    intent::{Class, Need, Reading},
     listen::Door,
     refusal::{Reason, Refusal},
 };
 
 use super::{
-    Again, House, Rules, accept, prove, read,
+    Again, House, Rules, accept, drift, prove, read,
     turn::{At, Brief, Turned, traceparent},
 };
 
@@ -71,7 +71,7 @@ impl House {
         };
         let arrival = Arrival { proven: proven.as_deref(), ..self.arrival(rules, door, claim) };
         match identify::identify(&arrival, accepted.head(), self.tasks(), &rules.registry, rules.config.ambient.as_ref(), now) {
-            Ok(caller) => Ok(accepted.identified(caller)),
+            Ok(caller) => Ok(drift::shown(rules, accepted.identified(caller))),
             Err(Unserved { refusal, caller }) => {
                 let at = match caller {
                     Some(caller) => At::Identified(accepted.identified(*caller)),
@@ -97,7 +97,8 @@ impl House {
         }
         let mut seen = Bytes::new();
         match self.reading(rules, &identified, body, &mut seen).await {
-            Ok((reading, body)) => {
+            Ok((reading, body, observed)) => {
+                let identified = self.observe(rules, identified, observed.as_ref());
                 let understood = identified.understood(reading.intents, reading.provider, body);
                 match refuse_upgrade(&understood) {
                     None => Ok(understood),
@@ -115,18 +116,23 @@ impl House {
         identified: &Identified,
         body: Arriving,
         seen: &mut Bytes,
-    ) -> Result<(crate::intent::Reading, Body), Refusal> {
+    ) -> Result<(Reading, Body, Option<Observed>), Refusal> {
         let head = identified.head();
         let found = rules.catalog.find(head)?;
+        let watched = rules.registry.watched(&identified.caller().task.agent.id).is_some();
+        let observed = |reading: &Reading, body: Option<&Bytes>| watched.then(|| found.observe(reading, body));
         let limits = &rules.config.limits;
         let limit = match found.need() {
             Need::Nothing => {
                 let reading = found.read(head, None)?;
-                return Ok((reading, if body.is_end_stream() { Body::Empty } else { Body::Stream(body) }));
+                let observed = observed(&reading, None);
+                return Ok((reading, if body.is_end_stream() { Body::Empty } else { Body::Stream(body) }, observed));
             }
             Need::Prefix { bytes } => {
                 let (first, body) = read::prefix(body, bytes, self.bodies(), rules.config.timeouts.idle).await?;
-                return Ok((found.read(head, Some(&first))?, body));
+                let reading = found.read(head, Some(&first))?;
+                let observed = observed(&reading, None);
+                return Ok((reading, body, observed));
             }
             Need::Whole { limit: Class::Default } => limits.body_default,
             Need::Whole { limit: Class::Llm } => limits.body_llm,
@@ -134,7 +140,8 @@ impl House {
         let read = read::whole(body, &head.headers, limit, self.bodies(), rules.config.timeouts.idle).await?;
         seen.clone_from(&read.bytes);
         let reading = found.read(head, Some(&read.bytes))?;
-        Ok((reading, Body::whole(read.bytes, read.place)))
+        let observed = observed(&reading, Some(&read.bytes));
+        Ok((reading, Body::whole(read.bytes, read.place), observed))
     }
 
     /// Whether that is within the task's remit now, and with which credential.
@@ -158,9 +165,8 @@ impl House {
 
     /// Takes from the limits that the decision set.
     pub(super) async fn reserve(&self, rules: &Rules, permitted: Permitted, now: Moment) -> Step<(Permitted, Reservation)> {
-        // What is only observed spends nothing.
-        let limits = if permitted.permit().mode() == Mode::Observe { &[] } else { &permitted.decision().limits[..] };
-        let tokens = if limits.iter().any(|l| l.unit == Unit::Tokens) { tokens(permitted.understood().intents()) } else { None };
+        let limits = taken(&permitted);
+        let tokens = asked_tokens(limits, permitted.understood().intents());
         match self.tasks().reserve(permitted.permit().task(), limits, tokens, now.instant) {
             Ok(reservation) => Ok((permitted, reservation)),
             Err(refusal) => Err(self.turn_known(rules, At::Permitted(permitted), refusal).await),
@@ -219,6 +225,9 @@ impl House {
             cached: permitted.cached(),
             lease: armed.lease(),
             scope: decision.scope.as_ref(),
+            grants: &decision.grants,
+            limits: taken(permitted),
+            tokens: asked_tokens(taken(permitted), understood.intents()),
             own_login: permitted.permit().passes_own_login(),
             passed: armed.handed().map(|h| Passed { jti: &h.jti, from: None, to: Some(&h.to) }),
         };
@@ -278,13 +287,26 @@ impl House {
         }
         if grew {
             self.audit().event("labels", &serde_json::json!({"task": task.id.as_str(), "labels": task.labels.list()}));
+            self.written(rules);
             self.labelled(&task.labels, Again::Labels);
         }
         if status.is_success() && rules.decider.asks_what_succeeded() {
             let new = brief.operations().iter().fold(false, |new, operation| task.succeeded.add(&operation.id) | new);
             if new {
+                if rules.config.state.is_some() {
+                    let ids: Vec<&str> = brief.operations().iter().map(|o| &*o.id).collect();
+                    self.audit().event("succeeded", &serde_json::json!({"task": task.id.as_str(), "operations": ids}));
+                    self.written(rules);
+                }
                 self.labelled(&task.labels, Again::Success);
             }
+        }
+    }
+
+    /// Where state outlasts the process, what it goes on from must too, before the agent has it at hand.
+    fn written(&self, rules: &Rules) {
+        if rules.config.state.is_some() {
+            self.audit().written();
         }
     }
 
@@ -293,6 +315,16 @@ impl House {
             self.metrics().call(Some(&intent.operation.provider.id), Some(intent.operation.effect), verdict, reason);
         }
     }
+}
+
+/// The most tokens that a call lets a model answer with, where a limit counts them.
+fn asked_tokens(limits: &[LimitRule], intents: &[Intent]) -> Option<u64> {
+    if limits.iter().any(|l| l.unit == Unit::Tokens) { tokens(intents) } else { None }
+}
+
+/// The limits that a call takes from. What is only observed spends nothing.
+fn taken(permitted: &Permitted) -> &[LimitRule] {
+    if permitted.permit().mode() == Mode::Observe { &[] } else { &permitted.decision().limits }
 }
 
 /// The intent of the call whose answer sent the task to this very URL.

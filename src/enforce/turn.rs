@@ -276,6 +276,10 @@ impl House {
             cached: decision.is_some_and(|(_, cached)| cached),
             lease: at.lease(),
             scope: None,
+            // What was refused was allowed by none; a call that waits for its approval names those it would have.
+            grants: decision.filter(|_| verdict == Verdict::Ask).map_or(&[], |(d, _)| &d.grants),
+            limits: &[],
+            tokens: None,
             own_login: false,
             passed: None,
         };

@@ -341,6 +341,14 @@ impl Catalog {
         self.providers.iter().map(|e| &e.provider).chain(self.shelf.providers())
     }
 
+    /// The hosts, as catalogs write them, of operations whose bodies are read as what is handed to a
+    /// model. None of those that are compiled when they are called is one.
+    #[must_use]
+    pub fn model_hosts(&self) -> BTreeSet<Arc<str>> {
+        let operations = self.providers.iter().flat_map(|entry| &entry.operations);
+        operations.filter(|o| matches!(o.body, BodyPlan::Llm(_))).flat_map(|o| o.hosts.iter().cloned()).collect()
+    }
+
     /// The provider that a host belongs to.
     #[must_use]
     pub fn provider_for_host(&self, host: &Host) -> Option<&Arc<Provider>> {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use smallvec::{SmallVec, smallvec};
 
 use crate::{
-    call::{Head, Intent, Operation, Param, Params, Path, Provider},
+    call::{Effect, Head, Intent, Observed, Operation, Param, Params, Path, Provider},
     refusal::Refusal,
 };
 
@@ -143,6 +143,37 @@ impl<'c> Found<'c> {
                 Ok(Reading { intents: smallvec![intent], provider: Some(Arc::clone(&listed.entry.provider)) })
             }
         }
+    }
+}
+
+/// The longest name of a data source.
+const LONGEST_SOURCE: usize = 256;
+
+impl Found<'_> {
+    /// What the call shows of its agent, once it was read: what it hands to a model, and where a
+    /// read gets its data. `body` is what [`Self::read`] was given.
+    #[must_use]
+    pub fn observe(&self, reading: &Reading, body: Option<&Bytes>) -> Observed {
+        let model = match (&self.0, body) {
+            (Kind::Listed(listed), Some(body)) if matches!(listed.compiled.body, BodyPlan::Llm(_)) => Some(llm::observe(body)),
+            _ => None,
+        };
+        Observed { model, source: reading.intents.iter().find(|i| i.operation.effect == Effect::Read).map(|i| self.source(i)) }
+    }
+
+    /// `provider`, and the first two parameters that stand in the path: `github:acme/web`.
+    fn source(&self, intent: &Intent) -> Box<str> {
+        let fixed = if let Kind::Listed(listed) = &self.0 { listed.captures.len() } else { 0 };
+        let mut out = intent.operation.provider.id.to_string();
+        for ((_, value), mark) in intent.params.iter().take(fixed).zip([':', '/']) {
+            if let Param::Text(text) = value {
+                out.push(mark);
+                out.push_str(text);
+            }
+        }
+        let end = (0..=out.len().min(LONGEST_SOURCE)).rev().find(|at| out.is_char_boundary(*at)).unwrap_or(0);
+        out.truncate(end);
+        out.into()
     }
 }
 

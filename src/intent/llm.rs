@@ -6,6 +6,9 @@
 //! spellings means another thing elsewhere. Prompts are tens of MiB, so nothing is built but what is
 //! given out; keys are checked as everywhere (law 2).
 
+mod observe;
+mod segment;
+
 use std::{borrow::Cow, fmt};
 
 use serde::{
@@ -18,6 +21,8 @@ use super::{
     json::{Key, Keys},
     query::fold,
 };
+
+pub(super) use observe::observe;
 
 /// The parameters, in the order in which they are declared.
 pub(super) const PARAMETERS: [&str; 10] =

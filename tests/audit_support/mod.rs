@@ -130,6 +130,9 @@ impl Sample {
             cached: true,
             lease: Some(&self.lease),
             scope: None,
+            grants: &[],
+            limits: &[],
+            tokens: None,
             own_login: false,
             passed: None,
         }

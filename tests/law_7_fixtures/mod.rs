@@ -33,6 +33,7 @@ pub fn agent(id: &str, workflows: &[&str], on_drift: OnDrift) -> AgentSpec {
         delegates_to: Vec::new(),
         attested: None,
         on_drift,
+        review: Default::default(),
         mode: None,
         limits: vec![],
         place: Place::default(),
@@ -64,6 +65,7 @@ pub fn workflow(id: &str, grants: Vec<GrantSpec>) -> WorkflowSpec {
         grants,
         credential: None,
         mode: None,
+        quiet: false,
         limits: vec![],
         place: Place::default(),
     }

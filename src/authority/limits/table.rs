@@ -4,10 +4,13 @@ use std::{
 };
 
 use ahash::RandomState;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::{
+    authority::kept::{instant, millis},
     call::{LimitRule, Unit, Window},
+    clock::Moment,
     refusal::{Reason, Refusal},
 };
 
@@ -16,7 +19,7 @@ use crate::{
 const MOST_KEYS: usize = 4096;
 
 #[derive(Debug, Default)]
-pub(super) struct Table {
+pub(in crate::authority) struct Table {
     /// A key can count over several windows and in both units; nearly always it has one count.
     slots: HashMap<Box<str>, SmallVec<[usize; 1]>, RandomState>,
     counts: Vec<Count>,
@@ -35,7 +38,66 @@ struct Count {
     stretch: u64,
 }
 
+/// A count as a state file keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::authority) struct KeptCount {
+    key: Box<str>,
+    window: KeptWindow,
+    /// It counts tokens.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    tokens: bool,
+    used: u64,
+    /// When its window began, in milliseconds since 1970.
+    since: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum KeptWindow {
+    Task,
+    Agent,
+    Seconds(u64),
+}
+
 impl Table {
+    pub(in crate::authority) fn kept(&self, now: Moment) -> Vec<KeptCount> {
+        let mut out = Vec::new();
+        for (key, slots) in &self.slots {
+            let counts = slots.iter().filter_map(|slot| self.counts.get(*slot)).filter(|c| c.used > 0 && !c.is_over(now.instant));
+            out.extend(counts.map(|count| KeptCount {
+                key: key.clone(),
+                window: match count.window {
+                    Window::Task => KeptWindow::Task,
+                    Window::Agent => KeptWindow::Agent,
+                    Window::Seconds(s) => KeptWindow::Seconds(s),
+                },
+                tokens: count.unit == Unit::Tokens,
+                used: count.used,
+                since: millis(count.since, now),
+            }));
+        }
+        out
+    }
+
+    pub(in crate::authority) fn restore(&mut self, kept: Vec<KeptCount>, now: Moment) {
+        for one in kept {
+            let window = match one.window {
+                KeptWindow::Task => Window::Task,
+                KeptWindow::Agent => Window::Agent,
+                KeptWindow::Seconds(s) => Window::Seconds(s),
+            };
+            let unit = if one.tokens { Unit::Tokens } else { Unit::Calls };
+            let rule = LimitRule { key: one.key, max: u64::MAX, window, unit, link: None };
+            let since = instant(one.since, now);
+            if let Ok((slot, _)) = self.take(&rule, one.used, since)
+                && let Some(count) = self.counts.get_mut(slot)
+            {
+                count.since = since;
+            }
+        }
+    }
+
     /// Takes an amount; answers the slot and its stretch.
     pub(super) fn take(&mut self, rule: &LimitRule, amount: u64, now: Instant) -> Result<(usize, u64), Short> {
         let slot = match self.find(rule) {

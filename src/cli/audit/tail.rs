@@ -7,9 +7,11 @@ use std::{
 };
 
 use clap::Args;
-use serde_json::Value;
 
-use super::{COULD_NOT, Load, Output};
+use super::{
+    COULD_NOT, Load, Output,
+    words::{ending, parameters, word},
+};
 use crate::{
     audit::{Call, Filter, Follow, News, last_calls, shown},
     problem::Problem,
@@ -21,7 +23,8 @@ const LOOK: Duration = Duration::from_millis(200);
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   remit audit tail audit -n 50 --decision deny
-  remit audit tail --config remit.yaml -f --intent 'github.issues.*'")]
+  remit audit tail --config remit.yaml -f --intent 'github.issues.*'
+  remit audit tail audit --principal alice@acme.example --resource repo=web")]
 pub struct TailArgs {
     /// The log's directory.
     #[arg(value_name = "DIR", required_unless_present = "config")]
@@ -36,9 +39,15 @@ pub struct TailArgs {
     pub agent: Option<String>,
     #[arg(long)]
     pub task: Option<String>,
+    /// Whom the task is for, or a prefix ending in `*`.
+    #[arg(long)]
+    pub principal: Option<String>,
     /// An intent, or a prefix ending in `*`.
     #[arg(long)]
     pub intent: Option<String>,
+    /// A parameter and its value, such as repo=web, or a prefix ending in `*`; may be repeated.
+    #[arg(long, value_name = "PARAM=VALUE", value_parser = pair)]
+    pub resource: Vec<(String, String)>,
     /// allow, deny or ask.
     #[arg(long, value_parser = ["allow", "deny", "ask"])]
     pub decision: Option<String>,
@@ -49,17 +58,19 @@ pub struct TailArgs {
     pub output: Output,
 }
 
+/// `NAME=VALUE`
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as PARAM=VALUE, such as repo=web".into()),
+    }
+}
+
 pub(super) fn run(args: &TailArgs, load: Load) -> ExitCode {
-    let dir = match (&args.dir, &args.config) {
-        (Some(dir), _) => dir.clone(),
-        (None, Some(file)) => match load(file) {
-            Ok(config) => match super::dirs(&config.audit).into_iter().next() {
-                Some(dir) => dir,
-                None => return super::usage("the configuration writes its log to no directory"),
-            },
-            Err(problems) => return super::fail_all(&problems),
-        },
-        (None, None) => return super::usage("give a directory, or --config FILE"),
+    let given: Vec<PathBuf> = args.dir.iter().cloned().collect();
+    let dir = match super::asked(&given, args.config.as_deref(), load) {
+        Ok(dirs) => dirs.into_iter().next().unwrap_or_default(),
+        Err(code) => return code,
     };
     match show(args, &dir) {
         Ok(()) => ExitCode::SUCCESS,
@@ -73,8 +84,14 @@ pub(super) fn run(args: &TailArgs, load: Load) -> ExitCode {
 }
 
 fn show(args: &TailArgs, dir: &Path) -> io::Result<()> {
-    let filter =
-        Filter { agent: args.agent.clone(), task: args.task.clone(), intent: args.intent.clone(), decision: args.decision.clone() };
+    let filter = Filter {
+        agent: args.agent.clone(),
+        task: args.task.clone(),
+        principal: args.principal.clone(),
+        intent: args.intent.clone(),
+        resource: args.resource.clone(),
+        decision: args.decision.clone(),
+    };
     let mut out = io::stdout().lock();
     // Begun first: a call between the two is shown twice rather than not at all.
     let follow = args.follow.then(|| Follow::new(dir, filter.clone())).transpose()?;
@@ -129,43 +146,10 @@ fn line(call: &Call) -> String {
     text + "; " + word(&d["id"])
 }
 
-fn parameters(params: &Value) -> String {
-    let shown: Vec<String> =
-        params.as_object().into_iter().flatten().map(|(k, v)| format!("{k}={}", v.as_str().map_or_else(|| v.to_string(), short))).collect();
-    if shown.is_empty() { String::new() } else { format!("({})", shown.join(" ")) }
-}
-
-/// One parameter must not fill the screen.
-fn short(text: &str) -> String {
-    let mut chars = text.chars();
-    let start: String = chars.by_ref().take(40).collect();
-    if chars.next().is_some() { start + "…" } else { start }
-}
-
-fn ending(outcome: Option<&Value>) -> String {
-    let Some(o) = outcome else { return "open".into() };
-    let status = o["status"].as_u64().map_or_else(|| word(&o["outcome"]).to_owned(), |s| s.to_string());
-    let mut text = status;
-    if let Some(ms) = o["ms"].as_f64() {
-        text += &format!(" {ms:.0}ms");
-    }
-    if o["outcome"] == "incomplete" && o["status"].is_u64() {
-        text += " cut off";
-    }
-    if let Some(reason) = o["reason"].as_str() {
-        text += &format!(" {reason}");
-    }
-    text
-}
-
-fn word(value: &Value) -> &str {
-    value.as_str().unwrap_or("")
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::cli::audit::AuditCommand;
@@ -202,6 +186,11 @@ mod tests {
         assert!(parse(&["tail", "--config", "remit.yaml"]).is_ok());
         assert!(parse(&["tail"]).is_err() && parse(&["verify"]).is_err());
         assert!(parse(&["tail", "d", "--decision", "maybe"]).is_err());
+        assert!(parse(&["tail", "d", "--principal", "a*", "--resource", "repo=web", "--resource", "path=a=b"]).is_ok());
+        assert!(parse(&["tail", "d", "--resource", "web"]).is_err() && parse(&["tail", "d", "--resource", "=web"]).is_err());
+        assert!(parse(&["tree", "t-1", "d", "e"]).is_ok() && parse(&["tree", "t-1", "--config", "c"]).is_ok() && parse(&["tree"]).is_err());
+        assert!(parse(&["export", "d", "--since", "24h", "--until", "2026-11-24T00:00:00Z"]).is_ok());
+        assert!(parse(&["export", "d", "--since", "yesterday"]).is_err());
         let head = format!("7:{}", "ab".repeat(32));
         assert!(parse(&["verify", "d", "e.jsonl", "--key", "k", "--expect", &head, "--sealed"]).is_ok());
         assert!(parse(&["verify", "d", "--expect", "7"]).is_err());

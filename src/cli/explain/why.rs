@@ -1,10 +1,9 @@
-use std::{path::Path, process::ExitCode, sync::Arc};
+use std::{path::Path, process::ExitCode};
 
 use serde_json::{Value, json};
 
 use crate::{
     app,
-    call::{Intent, Param, Params},
     cli::{COULD_NOT, Output, fail, records, shown},
     config::{Config, Sink},
     enforce::Rules,
@@ -72,25 +71,12 @@ fn nearest(rules: &Rules, found: &Found) -> Vec<String> {
     let Some(workflow) = found.task.as_ref().map(|t| text(t, "workflow")) else { return Vec::new() };
     let intents = found.decision.get("intents").and_then(Value::as_array).into_iter().flatten();
     let lacks = intents.filter_map(|recorded| {
-        let intent = intent(rules, recorded)?;
+        let intent = records::intent(rules, recorded)?;
         let near = rules.registry.explain(workflow, &intent)?;
         let lacked: Vec<String> = near.lacked.iter().map(ToString::to_string).collect();
         (!lacked.is_empty()).then(|| format!("{}:{}: {}", near.place.file.display(), near.place.line, lacked.join("; ")))
     });
     lacks.collect()
-}
-
-fn intent(rules: &Rules, recorded: &Value) -> Option<Intent> {
-    let operation = rules.catalog.operation(text(recorded, "id"))?.operation().clone();
-    let mut params = Params::default();
-    for (name, value) in recorded.get("params").and_then(Value::as_object).into_iter().flatten() {
-        let value = match value {
-            Value::String(text) => Param::Text(text.as_str().into()),
-            other => Param::Json(other.clone()),
-        };
-        params.push(Arc::from(name.as_str()), value);
-    }
-    Some(Intent { operation, params })
 }
 
 fn print(found: &Found, nearest: &[String]) {

@@ -138,6 +138,7 @@ pub(super) fn observed() -> Config {
         grants: Vec::new(),
         credential: None,
         mode: None,
+        quiet: false,
         limits: vec![],
         place: place.clone(),
     });
@@ -152,6 +153,7 @@ pub(super) fn observed() -> Config {
         delegates_to: Vec::new(),
         attested: None,
         on_drift: OnDrift::Record,
+        review: Default::default(),
         mode: None,
         limits: vec![],
         place,
