@@ -11,7 +11,6 @@ mod proxy;
 mod request;
 mod send;
 mod splice;
-mod stream;
 mod vigil;
 
 use std::sync::{Arc, Once};

@@ -9,12 +9,11 @@ mod inbound;
 mod messages;
 mod rewind;
 mod server;
-mod socket;
 mod wire;
 
+pub use crate::tls::Socket;
 pub use door::{Door, Inside};
 pub use drain::Drain;
 pub use rewind::Rewind;
 pub use server::{Connect, Limits, Server, Tunnelled, Walk};
-pub use socket::Socket;
 pub use wire::Wire;

@@ -3,6 +3,7 @@
 mod ca;
 mod front;
 mod leaf;
+mod stream;
 mod svid;
 mod upstream;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 pub use ca::{Authority, CaError};
 pub use front::{Front, OwnCertificate, certificate_from, certified, proof_of};
 pub use leaf::Terminator;
+pub use stream::{Socket, Upwards};
 pub use svid::{Bundles, DomainRoots, Svid, domain_roots};
 pub use upstream::{Offer, UpstreamTls, load_roots, speaks_no_offered};
 

@@ -11,7 +11,7 @@ use crate::{
     call::{Destination, Entering, Entry, Head, Host, Scheme},
     config::{AgentProtocol, Timeouts},
     refusal::{Reason, Refusal},
-    tls::Offer,
+    tls::{Offer, Upwards},
 };
 
 use super::{
@@ -21,7 +21,6 @@ use super::{
     pool::{Connection, IDLE_LIFE, Site, speak_upgradable},
     request::{CalledBy, Form, shape, strip},
     send::{Answered, By, answer, note_body, refuse_switch, transmit, watched},
-    stream::Stream,
     vigil::Vigil,
 };
 
@@ -116,7 +115,7 @@ impl Inward {
         let site = &self.0.site;
         let connection = match self.0.protocol {
             AgentProtocol::Http1 => site.speak(Wire::Plain(tcp), Offer::H1).await?,
-            AgentProtocol::H2c => site.speak_h2(Stream::Plain(tcp)).await?,
+            AgentProtocol::H2c => site.speak_h2(Upwards::Plain(tcp)).await?,
         };
         match entry.void(Instant::now()) {
             Some(reason) => Err(Refusal::new(reason, "the task was over while the agent was being reached")),

@@ -20,13 +20,12 @@ use crate::{
     call::{Destination, Entry, Permit, Scheme},
     refusal::Refusal,
     secret::Secret,
-    tls::Offer,
+    tls::{Offer, Upwards},
 };
 
 use super::{
     body::Outbound,
     dial::{Wire, unreachable},
-    stream::Stream,
     vigil::Vigil,
 };
 
@@ -60,7 +59,7 @@ pub(super) struct Site {
 /// costs no switch between tasks.
 pub(super) struct H1 {
     pub(super) sender: http1::SendRequest<Outbound>,
-    pub(super) connection: Pin<Box<http1::Connection<TokioIo<Stream>, Outbound>>>,
+    pub(super) connection: Pin<Box<http1::Connection<TokioIo<Upwards>, Outbound>>>,
     idle_since: Instant,
     /// Set where requests leave through a proxy in absolute form; holds its `Proxy-Authorization`.
     pub(super) via: Option<Option<Secret<String>>>,
@@ -177,9 +176,9 @@ impl Site {
     /// Speaks a protocol on a new connection; keeps an h2 one for others at once.
     pub(super) async fn speak(&self, wire: Wire, offer: Offer) -> Result<Connection, Refusal> {
         let (stream, via) = match wire {
-            Wire::Plain(tcp) => (Stream::Plain(tcp), None),
-            Wire::PlainViaProxy(tcp, authorization) => (Stream::Plain(tcp), Some(authorization)),
-            Wire::Tls(tls) => (Stream::Tls(tls), None),
+            Wire::Plain(tcp) => (Upwards::Plain(tcp), None),
+            Wire::PlainViaProxy(tcp, authorization) => (Upwards::Plain(tcp), Some(authorization)),
+            Wire::Tls(tls) => (Upwards::Tls(tls), None),
         };
         let failed = |e: hyper::Error| unreachable(&self.to, &e.to_string());
         if stream.negotiated_h2() {
@@ -195,7 +194,7 @@ impl Site {
 
 impl Site {
     /// Speaks HTTP/2, and keeps the connection for others at once.
-    pub(super) async fn speak_h2(&self, stream: Stream) -> Result<Connection, Refusal> {
+    pub(super) async fn speak_h2(&self, stream: Upwards) -> Result<Connection, Refusal> {
         let handshake = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .adaptive_window(true)
@@ -215,8 +214,8 @@ impl Site {
 /// Speaks HTTP/1.1 on a connection that will be upgraded; hyper's task lives until it is.
 pub(super) async fn speak_upgradable(tcp: Wire) -> hyper::Result<http1::SendRequest<Outbound>> {
     let stream = match tcp {
-        Wire::Plain(tcp) | Wire::PlainViaProxy(tcp, _) => Stream::Plain(tcp),
-        Wire::Tls(tls) => Stream::Tls(tls),
+        Wire::Plain(tcp) | Wire::PlainViaProxy(tcp, _) => Upwards::Plain(tcp),
+        Wire::Tls(tls) => Upwards::Tls(tls),
     };
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(async move {

@@ -10,9 +10,8 @@ use tokio::{
 };
 
 use super::{
-    Rewind, Walk, Wire,
+    Rewind, Socket, Walk, Wire,
     connection::{From, Serving},
-    socket::Socket,
     wire::{Watch, Watched},
 };
 

@@ -8,18 +8,24 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
-use tokio_rustls::client::TlsStream;
 
-/// A connection to upstream, with or without TLS; an enum, since every byte passes here.
+/// A connection with or without TLS; an enum, since every byte passes here.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub enum Stream<T> {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<T>),
 }
 
-impl Stream {
+/// An agent's connection to the proxy: plain, or in TLS of the listener's own.
+pub type Socket = Stream<tokio_rustls::server::TlsStream<TcpStream>>;
+
+/// A connection to upstream.
+pub type Upwards = Stream<tokio_rustls::client::TlsStream<TcpStream>>;
+
+impl Upwards {
     /// Whether ALPN chose h2.
-    pub(super) fn negotiated_h2(&self) -> bool {
+    #[must_use]
+    pub fn negotiated_h2(&self) -> bool {
         match self {
             Self::Plain(_) => false,
             Self::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
@@ -27,7 +33,7 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl<T: AsyncRead + Unpin> AsyncRead for Stream<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
@@ -36,7 +42,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Stream<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
