@@ -39,15 +39,18 @@ use turn::{Asked, Turned};
 impl House {
     /// Answers one call: with what upstream said, or with the refusal where the walk stopped.
     pub(crate) async fn walk(&self, door: Arc<Door>, mut request: Request<Incoming>, clear: bool) -> Response<Answer> {
-        if door.listener == Listener::Inbound {
-            return Box::pin(self.walk_in(door, request, clear)).await;
-        }
         let now = Moment::now();
         let rules = self.rules();
         let account = self.account(now);
         let asked = Asked::of(&request);
         let switch = asked.upgrade.then(|| hyper::upgrade::on(&mut request));
-        match self.route(&rules, &door, Arriving::of(request), clear, account, now).await {
+        let request = Arriving::of(request);
+        let walked = match door.listener {
+            // Few calls come in, and every call's future would carry it.
+            Listener::Inbound => Box::pin(self.route_in(&rules, &door, request, clear, account, now)).await,
+            Listener::Forward | Listener::Transparent => self.route(&rules, &door, request, clear, account, now).await,
+        };
+        match walked {
             Ok(delivered) => self.deliver(delivered, switch, &asked, now),
             Err(turned) => {
                 // Credentials of a CONNECT that serve no more: only a new connection can present others.

@@ -138,3 +138,14 @@ mod tests {
         }
     }
 }
+
+/// A file that must be there.
+pub(super) fn existing(value: &Value<'_>, files: &mut Vec<PathBuf>) -> Option<PathBuf> {
+    let path = value.path()?;
+    if !path.is_file() {
+        value.wrong(format!("no file {}", path.display()), "paths are relative to the file they stand in");
+        return None;
+    }
+    files.push(path.clone());
+    Some(path)
+}

@@ -6,7 +6,7 @@ use crate::{
     call::Host,
     config::{
         ListenTls, Place,
-        issuers::existing,
+        files::existing,
         node::Kind,
         read::{Fields, Ref, Value, shown},
         spiffe, units,

@@ -7,6 +7,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use crate::{
     config::{
         Endpoint, SecretSource, credentials,
+        files::existing,
         node::Kind,
         read::{Fields, Ref, Value, shown},
         units,
@@ -239,17 +240,6 @@ pub(super) fn texts(value: &Value<'_>) -> Option<Vec<Box<str>>> {
 
 pub(super) fn time(fields: &Fields<'_>, key: &str, default: Duration) -> Duration {
     fields.optional(key).and_then(|v| v.parse(units::duration)).unwrap_or(default)
-}
-
-/// A file that must be there.
-pub(super) fn existing(value: &Value<'_>, files: &mut Vec<PathBuf>) -> Option<PathBuf> {
-    let path = value.path()?;
-    if !path.is_file() {
-        value.wrong(format!("no file {}", path.display()), "paths are relative to the file they stand in");
-        return None;
-    }
-    files.push(path.clone());
-    Some(path)
 }
 
 /// Absent stays absent; present and wrong ends the spec.

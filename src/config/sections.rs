@@ -11,7 +11,9 @@ use crate::{
     call::{Effect, Host},
     config::{
         Audit, Ca, CatalogSource, ControlTcp, Durability, HostPattern, Limits, Listen, Policies, Roots, SecretSource, Sink, StateSpec,
-        Timeouts, Tls, Upstream, UpstreamProxy, credentials, files, guardrails,
+        Timeouts, Tls, Upstream, UpstreamProxy, credentials,
+        files::{self, existing},
+        guardrails,
         inbound::{self, RawInbound},
         inline,
         node::Kind,
@@ -98,17 +100,6 @@ fn ca(value: &Value<'_>, files: &mut Vec<PathBuf>) -> Option<Ca> {
     let cert = fields.required("cert", "name the PEM file of the CA's certificate").and_then(|v| existing(v, files));
     let key = fields.required("key", "name the PEM file of the CA's key").and_then(|v| existing(v, files));
     Some(Ca::Files { cert: cert?, key: key? })
-}
-
-/// A file that must be there.
-fn existing(value: &Value<'_>, files: &mut Vec<PathBuf>) -> Option<PathBuf> {
-    let path = value.path()?;
-    if !path.is_file() {
-        value.wrong(format!("no file {}", path.display()), "paths are relative to the file they stand in");
-        return None;
-    }
-    files.push(path.clone());
-    Some(path)
 }
 
 fn roots(value: &Value<'_>, files: &mut Vec<PathBuf>) -> Option<Roots> {

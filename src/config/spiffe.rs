@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use crate::{
     call::Host,
     config::{
-        issuers::{existing, texts},
+        files::existing,
+        issuers::texts,
         node::Kind,
         read::{Fields, Value, shown},
         units,

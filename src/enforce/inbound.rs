@@ -9,8 +9,8 @@ mod who;
 
 use std::{sync::Arc, time::Instant};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
-use hyper::body::{Body as _, Incoming};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use hyper::body::Body as _;
 
 use crate::{
     audit::{DecisionRecord, Durability, Passed},
@@ -26,9 +26,9 @@ use crate::{
 };
 
 use super::{
-    Answer, House, Rules,
+    House, Rules,
     step::Delivered,
-    turn::{Asked, At, Brief, Turned, traceparent},
+    turn::{At, Brief, Turned, traceparent},
 };
 
 use trace::Trace;
@@ -48,20 +48,8 @@ pub struct Entrance {
 }
 
 impl House {
-    /// Answers one request for the agent: with what the agent said, or with the refusal.
-    pub(super) async fn walk_in(&self, door: Arc<Door>, mut request: Request<Incoming>, clear: bool) -> Response<Answer> {
-        let now = Moment::now();
-        let rules = self.rules();
-        let account = self.account(now);
-        let asked = Asked::of(&request);
-        let switch = asked.upgrade.then(|| hyper::upgrade::on(&mut request));
-        match self.route_in(&rules, &door, Arriving::of(request), clear, account, now).await {
-            Ok(delivered) => self.deliver(delivered, switch, &asked, now),
-            Err(turned) => self.refuse(turned, &asked),
-        }
-    }
-
-    async fn route_in(
+    /// The rooms in order for a request that goes to the agent, up to the head of its answer.
+    pub(super) async fn route_in(
         &self,
         rules: &Arc<Rules>,
         door: &Door,
