@@ -118,6 +118,17 @@ fn below(folder: &Path, depth: usize, watched: &mut Vec<PathBuf>) {
 /// Endings of the files in a folder that matter.
 pub(super) const CONFIG_KINDS: [&str; 4] = ["rego", "yaml", "yml", "json"];
 
+/// A file that must be there.
+pub(super) fn existing(value: &Value<'_>, files: &mut Vec<PathBuf>) -> Option<PathBuf> {
+    let path = value.path()?;
+    if !path.is_file() {
+        value.wrong(format!("no file {}", path.display()), "paths are relative to the file they stand in");
+        return None;
+    }
+    files.push(path.clone());
+    Some(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,15 +148,4 @@ mod tests {
             assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), want, "{pattern} {name}");
         }
     }
-}
-
-/// A file that must be there.
-pub(super) fn existing(value: &Value<'_>, files: &mut Vec<PathBuf>) -> Option<PathBuf> {
-    let path = value.path()?;
-    if !path.is_file() {
-        value.wrong(format!("no file {}", path.display()), "paths are relative to the file they stand in");
-        return None;
-    }
-    files.push(path.clone());
-    Some(path)
 }
