@@ -1,7 +1,11 @@
 //! One file per kind of credential.
 
 mod fixed;
+mod github;
+mod google;
 mod own;
+mod parsed;
+mod said;
 
 use std::sync::Arc;
 
@@ -11,6 +15,8 @@ use super::source::Env;
 use crate::fetch::Fetch;
 
 pub(super) use fixed::Fixed;
+pub(super) use github::GithubApp;
+pub(super) use google::Google;
 pub(super) use own::Own;
 
 /// What a kind is made with, beside its configuration.
