@@ -6,6 +6,8 @@ mod google;
 mod own;
 mod parsed;
 mod said;
+#[cfg(test)]
+mod scripted;
 
 use std::sync::Arc;
 

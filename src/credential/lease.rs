@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 use serde_json::Value;
 
 use super::{
+    basic,
     broker::{Choice, Credential},
     issue::{Ask, Fault, Issued, Request},
     kind::fingerprint,
@@ -42,7 +43,8 @@ impl Leases {
             return Ok(None);
         }
         let request = Request { task: wanted.permit.task(), head: wanted.head, intents: wanted.intents, now: wanted.now };
-        self.lease_for(&choice.0, request, wanted.by).await.map(Some)
+        let lease = self.lease_for(&choice.0, request, wanted.by).await?;
+        Ok(Some(basic::fit(lease, wanted.intents)))
     }
 
     pub(super) async fn lease_for(&self, credential: &Credential, request: Request<'_>, by: Option<&Value>) -> Result<Lease, Refusal> {
