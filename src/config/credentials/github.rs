@@ -3,6 +3,7 @@
 use crate::config::{
     CredentialKind, Endpoint, SecretSource,
     credentials::secret,
+    node::Kind,
     read::{Value, shown},
 };
 
@@ -45,6 +46,9 @@ pub(super) fn kind(value: &Value<'_>) -> Option<CredentialKind> {
 
 /// Digits, or a client ID such as `Iv23liAbCd`.
 fn app(value: &Value<'_>) -> Option<Box<str>> {
+    if matches!(value.node.kind, Kind::Number(_)) {
+        return value.number(1, u64::MAX).map(|id| id.to_string().into());
+    }
     let text = value.text()?;
     if text.is_empty() || text.len() > 64 || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.') {
         value
