@@ -4,6 +4,7 @@
 //! lease carries its [`Scrubber`], which takes the value out of the answer as it streams by. What
 //! a request may not carry is judged by [`Broker::foreign`].
 
+mod basic;
 mod broker;
 mod environment;
 mod foreign;

@@ -29,6 +29,7 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 
 use super::{
+    basic,
     broker::{Broker, Choice, Credential},
     issue::{Fault, Request},
     scope::{Scope, Uses},
@@ -117,7 +118,8 @@ impl Leases {
             return Ok(None);
         }
         let request = Request { task: wanted.permit.task(), head: wanted.head, intents: wanted.intents, now: wanted.now };
-        self.lease_for(&choice.0, &request, wanted.by, wanted.patience).await.map(Some)
+        let lease = self.lease_for(&choice.0, &request, wanted.by, wanted.patience).await?;
+        Ok(Some(basic::fit(lease, wanted.intents)))
     }
 
     pub(super) async fn lease_for(
