@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use time::OffsetDateTime;
 
-use crate::{credential::Scrubber, secret::Secret};
+use crate::{credential::Scrubber, secret::Secret, tls::ClientCertificate};
 
 use super::Path;
 
@@ -15,6 +15,8 @@ pub enum Inject {
     Header(HeaderName, HeaderValue),
     /// A query parameter, appended percent-encoded; the agent's own of that name are dropped.
     Query(Box<str>, Secret<Box<str>>),
+    /// Nothing stands in the request: Remit shows it in the handshake.
+    Certificate(Arc<ClientCertificate>),
     /// Nothing is injected: the agent's own login passes (credential kind `own`).
     Own,
 }
@@ -24,7 +26,7 @@ pub enum Inject {
 pub struct Lease {
     pub name: Arc<str>,
     pub kind: &'static str,
-    /// First 16 hex digits of SHA-256 of the value: names it in the audit without showing it.
+    /// First 16 hex digits of SHA-256 of the value, or of the certificate: names it in the audit without showing it.
     pub fingerprint: Arc<str>,
     pub expires: Option<OffsetDateTime>,
     pub inject: Inject,
@@ -48,7 +50,7 @@ impl Inject {
                 Ok(None)
             }
             Self::Query(name, value) => path.with_query(&query_with(path.query(), name, value.expose())).map(Some),
-            Self::Own => Ok(None),
+            Self::Certificate(_) | Self::Own => Ok(None),
         }
     }
 }
