@@ -1,8 +1,14 @@
 //! Credentials as they stand in a file. A secret's value never stands there, and is never shown.
 
+mod certificate;
 mod scope;
+mod vault;
 
+pub use certificate::{CertificateFrom, CertificateSpec};
 pub use scope::ScopeSpec;
+pub use vault::{VaultLogin, VaultSecret, VaultSpec};
+
+use std::path::PathBuf;
 
 use http::HeaderName;
 
@@ -41,10 +47,12 @@ fn credential(name: &str, value: &Value<'_>) -> RawCredential {
 enum Named {
     Static,
     Own,
+    Certificate,
+    Vault,
     Later,
 }
 
-const KINDS: [(&str, Named); 8] = [
+const KINDS: [(&str, Named); 9] = [
     ("static", Named::Static),
     ("own", Named::Own),
     ("github_app", Named::Later),
@@ -52,7 +60,8 @@ const KINDS: [(&str, Named); 8] = [
     ("token_exchange", Named::Later),
     ("aws", Named::Later),
     ("gcp", Named::Later),
-    ("vault", Named::Later),
+    ("certificate", Named::Certificate),
+    ("vault", Named::Vault),
 ];
 
 fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
@@ -65,6 +74,8 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
     let kind_spec = match KINDS.iter().find(|(name, _)| *name == text).map(|(_, named)| *named) {
         Some(Named::Static) => static_kind(value),
         Some(Named::Own) => own_kind(value),
+        Some(Named::Certificate) => certificate::certificate(value),
+        Some(Named::Vault) => vault::vault(value),
         Some(Named::Later) => {
             let message = format!("kind `{text}`: not in this version");
             kind.wrong(message, "this version has `static` and `own`");
@@ -86,12 +97,39 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
         value.wrong("`scope` is missing: it says what is asked of the issuer for which intents", help);
         return None;
     }
-    Some(CredentialSpec { name: id.name.clone(), hosts: hosts?, kind: kind_spec?, scope: scope?, place: value.spot().place() })
+    let (kind, scope) = (kind_spec?, scope?);
+    if !vault::check(value, &kind, &scope) {
+        return None;
+    }
+    Some(CredentialSpec { name: id.name.clone(), hosts: hosts?, kind, scope, place: value.spot().place() })
+}
+
+impl CredentialKind {
+    /// The files with secrets that it names.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let secrets: Vec<&SecretSource> = match self {
+            Self::Static { secret, .. } => vec![secret],
+            Self::Own => Vec::new(),
+            Self::Certificate(CertificateSpec { from: CertificateFrom::Svid, .. }) => Vec::new(),
+            Self::Certificate(CertificateSpec { from: CertificateFrom::Files { cert, key }, .. }) => {
+                return vec![cert.clone(), key.clone()];
+            }
+            Self::Vault(vault) => vault.login.secret().into_iter().collect(),
+        };
+        let file = |source: &&SecretSource| match source {
+            SecretSource::File(path) => Some(path.clone()),
+            SecretSource::Env(_) => None,
+        };
+        secrets.iter().filter_map(file).collect()
+    }
 }
 
 /// What a kind can be asked for, by name, in a `scope` entry; None for a kind that issues nothing.
-fn asks(_kind: &str) -> Option<&'static [&'static str]> {
-    None
+fn asks(kind: &str) -> Option<&'static [&'static str]> {
+    match kind {
+        "vault" => Some(&vault::ASKS),
+        _ => None,
+    }
 }
 
 /// Exact names: a pattern could send a credential where nobody meant it to go.

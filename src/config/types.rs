@@ -3,7 +3,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{Attested, Review, ScopeSpec};
+use super::{Attested, CertificateSpec, Review, ScopeSpec, VaultSpec};
 use crate::{
     call::{Effect, Host, Label, Mode, Unit, Window},
     secret::Secret,
@@ -268,6 +268,8 @@ pub struct CredentialSpec {
 pub enum CredentialKind {
     Static { secret: SecretSource, inject: InjectSpec },
     Own,
+    Certificate(CertificateSpec),
+    Vault(Box<VaultSpec>),
 }
 
 /// Where a secret's value is; never the value itself.

@@ -11,7 +11,7 @@ use rustls::{
         verify_server_cert_signed_by_trust_anchor,
     },
     crypto::{verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     server::ParsedCertificate,
     sign::CertifiedKey,
 };
@@ -71,6 +71,25 @@ impl ClientCertificate {
     pub(super) fn server(&self) -> Option<&ServerSvid> {
         self.server.as_ref()
     }
+}
+
+/// A certificate with its key, both PEM; the chain leaf first.
+///
+/// # Errors
+/// What is wrong with them, without showing either.
+pub fn certified_pem(chain: &str, key: &str) -> Result<CertifiedKey, String> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(chain.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|_| "the client certificate is not in PEM".to_owned())?;
+    if chain.is_empty() {
+        return Err("no certificate in PEM is in the file of the client certificate".to_owned());
+    }
+    let key =
+        PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| "the client certificate's key is no private key in PEM".to_owned())?;
+    super::certified(chain, &key).map_err(|e| match e {
+        Error::InconsistentKeys(_) => "the key is another certificate's than the client certificate".to_owned(),
+        _ => "the client certificate's key is of a kind that cannot be used here: use ECDSA P-256 or P-384, Ed25519 or RSA".to_owned(),
+    })
 }
 
 fn bytes(digest: &[u8]) -> [u8; 32] {
