@@ -32,6 +32,8 @@ use handle::Handle;
 const TTL: Duration = Duration::from_secs(3600);
 /// How long a value that cannot be taken back is used before it is read again.
 const KEPT: Duration = Duration::from_secs(300);
+/// What is prolonged by less is as good as over: another one is issued.
+const LEAST: Duration = Duration::from_secs(10);
 /// A token that only reads one path.
 const READING: Duration = Duration::from_secs(60);
 
@@ -191,12 +193,11 @@ impl Vault {
 
     async fn prolong(&self, sealed: &[u8], ask: &Ask) -> Result<Issued, Fault> {
         let handle = Handle::open(sealed)?;
-        match self.api.renew(&handle, ask.life).await {
-            Ok(lives) if lives > Duration::from_secs(10) || lives >= ask.life => self.issued(handle, Some(lives), None),
-            // It has reached what its role allows at most: another one then.
-            Ok(_) | Err(Fault::Refused(_)) => self.give(ask).await,
-            Err(fault) => Err(fault),
+        let lives = self.api.renew(&handle, ask.life).await?;
+        if lives < LEAST.min(ask.life) {
+            return Err(Fault::Refused("it has reached the greatest age that its role allows".to_owned()));
         }
+        self.issued(handle, Some(lives), None)
     }
 }
 
