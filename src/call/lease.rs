@@ -9,7 +9,7 @@ use crate::{
     secret::Secret,
 };
 
-use super::Path;
+use super::{Path, SignRequest};
 
 /// How a lease becomes part of a request.
 #[derive(Debug, Clone)]
@@ -18,6 +18,8 @@ pub enum Inject {
     Header(HeaderName, HeaderValue),
     /// A query parameter, appended percent-encoded; the agent's own of that name are dropped.
     Query(Box<str>, Secret<Box<str>>),
+    /// The request is signed: what the agent signed it with is out, and the signature is over what leaves.
+    Sign(Arc<dyn SignRequest>),
     /// Nothing is injected: the agent's own login passes (credential kind `own`).
     Own,
 }
@@ -55,7 +57,8 @@ impl Inject {
                 Ok(None)
             }
             Self::Query(name, value) => path.with_query(&query_with(path.query(), name, value.expose())).map(Some),
-            Self::Own => Ok(None),
+            // Signed when all else that leaves is known.
+            Self::Sign(_) | Self::Own => Ok(None),
         }
     }
 }

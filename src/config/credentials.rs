@@ -1,7 +1,9 @@
 //! Credentials as they stand in a file. A secret's value never stands there, and is never shown.
 
+mod aws;
 mod scope;
 
+pub use aws::{AwsKeys, AwsRole, AwsSpec};
 pub use scope::ScopeSpec;
 
 use http::HeaderName;
@@ -41,6 +43,7 @@ fn credential(name: &str, value: &Value<'_>) -> RawCredential {
 enum Named {
     Static,
     Own,
+    Aws,
     Later,
 }
 
@@ -50,7 +53,7 @@ const KINDS: [(&str, Named); 8] = [
     ("github_app", Named::Later),
     ("oauth", Named::Later),
     ("token_exchange", Named::Later),
-    ("aws", Named::Later),
+    ("aws", Named::Aws),
     ("gcp", Named::Later),
     ("vault", Named::Later),
 ];
@@ -65,6 +68,7 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
     let kind_spec = match KINDS.iter().find(|(name, _)| *name == text).map(|(_, named)| *named) {
         Some(Named::Static) => static_kind(value),
         Some(Named::Own) => own_kind(value),
+        Some(Named::Aws) => aws::kind(value),
         Some(Named::Later) => {
             let message = format!("kind `{text}`: not in this version");
             kind.wrong(message, "this version has `static` and `own`");
@@ -76,22 +80,30 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
         }
     };
     let hosts = hosts(value, &entries);
+    // Keys of AWS are asked for nothing, a role is.
+    let asks = asks(text).filter(|_| text != "aws" || aws::is_asked(&entries));
     let scope = match entries.iter().find(|(key, _)| *key == "scope") {
         // A kind that is asked for nothing has no such key, and says so.
         None => Some(Vec::new()),
-        Some((_, scope)) => asks(text).map_or(Some(Vec::new()), |asks| scope::scope(scope, asks)),
+        Some((_, scope)) => asks.map_or(Some(Vec::new()), |asks| scope::scope(scope, asks)),
     };
-    if scope.as_ref().is_some_and(Vec::is_empty) && asks(text).is_some() {
-        let help = format!("add `scope: [{{intents: [github.issues.*], …}}]`; asked can be: {}", asks(text).unwrap_or_default().join(", "));
+    if scope.as_ref().is_some_and(Vec::is_empty) && asks.is_some() {
+        let help = format!("add `scope: [{{intents: [github.issues.*], …}}]`; asked can be: {}", asks.unwrap_or_default().join(", "));
         value.wrong("`scope` is missing: it says what is asked of the issuer for which intents", help);
         return None;
+    }
+    if text == "aws" {
+        aws::check(value, scope.as_deref().unwrap_or_default())?;
     }
     Some(CredentialSpec { name: id.name.clone(), hosts: hosts?, kind: kind_spec?, scope: scope?, place: value.spot().place() })
 }
 
 /// What a kind can be asked for, by name, in a `scope` entry; None for a kind that issues nothing.
-fn asks(_kind: &str) -> Option<&'static [&'static str]> {
-    None
+fn asks(kind: &str) -> Option<&'static [&'static str]> {
+    match kind {
+        "aws" => Some(aws::ASKS),
+        _ => None,
+    }
 }
 
 /// Exact names: a pattern could send a credential where nobody meant it to go.

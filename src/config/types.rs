@@ -3,7 +3,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{Attested, Review, ScopeSpec};
+use super::{Attested, AwsSpec, Review, ScopeSpec};
 use crate::{
     call::{Effect, Host, Label, Mode, Unit, Window},
     secret::Secret,
@@ -268,6 +268,7 @@ pub struct CredentialSpec {
 pub enum CredentialKind {
     Static { secret: SecretSource, inject: InjectSpec },
     Own,
+    Aws(Box<AwsSpec>),
 }
 
 /// Where a secret's value is; never the value itself.

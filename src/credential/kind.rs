@@ -1,5 +1,6 @@
 //! One file per kind of credential.
 
+mod aws;
 mod fixed;
 mod own;
 
@@ -10,6 +11,7 @@ use ring::digest::{SHA256, digest};
 use super::source::Env;
 use crate::fetch::Fetch;
 
+pub(super) use aws::{is_presigned, signs as aws};
 pub(super) use fixed::Fixed;
 pub(super) use own::Own;
 

@@ -1,6 +1,5 @@
 //! For which service and region a request to a host is signed. Read from the host, never from what the agent signed.
 
-use super::sigv4::Place;
 use crate::call::{
     Host,
     aws::{ENDINGS, is_region},

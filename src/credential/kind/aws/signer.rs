@@ -21,7 +21,7 @@ const DECODED: HeaderName = HeaderName::from_static("x-amz-decoded-content-lengt
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 
 /// What AWS knows a caller by.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Keys {
     pub(super) id: Secret<String>,
     pub(super) secret: Secret<String>,
@@ -73,7 +73,7 @@ impl Signer {
         Ok(Place::new(service, region))
     }
 
-    fn sign_at(&self, leaving: Leaving<'_>, now: OffsetDateTime) -> Result<Option<Box<dyn Rewrite>>, Unsigned> {
+    pub(super) fn sign_at(&self, leaving: Leaving<'_>, now: OffsetDateTime) -> Result<Option<Box<dyn Rewrite>>, Unsigned> {
         let Leaving { method, to, path, headers, body } = leaving;
         if path.query().is_some_and(is_presigned) {
             return Err(Unsigned::Request("the request is signed in its query: sign it in `Authorization`, or not at all"));

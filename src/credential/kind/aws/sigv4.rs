@@ -123,7 +123,8 @@ impl Canonical<'_> {
         names.push("host");
         names.sort_unstable();
         let signed = names.join(";");
-        let path = if place.is_s3() { escape(&Cow::from(percent_decode(self.path.as_bytes())), true) } else { escape(self.path.as_bytes(), true) };
+        let path =
+            if place.is_s3() { escape(&Cow::from(percent_decode(self.path.as_bytes())), true) } else { escape(self.path.as_bytes(), true) };
         let mut out = Vec::with_capacity(512);
         for part in [self.method.as_str(), "\n", &path, "\n", &query(self.query.unwrap_or("")), "\n"] {
             out.extend_from_slice(part.as_bytes());
@@ -178,7 +179,7 @@ fn query(text: &str) -> String {
 }
 
 /// RFC 3986 §2.3: everything but unreserved characters, and `/` in a path, becomes `%XX`.
-fn escape(bytes: &[u8], path: bool) -> String {
+pub(super) fn escape(bytes: &[u8], path: bool) -> String {
     let mut out = String::with_capacity(bytes.len() + 8);
     for byte in bytes {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) || (path && *byte == b'/') {

@@ -30,7 +30,8 @@ fn suite(method: &str, target: &str, all: &[(&'static str, &str)], body: &str) -
     headers.insert("x-amz-date", HeaderValue::from_static("20150830T123600Z"));
     let place = Place::new("service", "us-east-1");
     let method = method.parse().unwrap();
-    let canonical = Canonical { method: &method, path, query, host: "example.amazonaws.com", headers: &headers, payload: &sha256(body.as_bytes()) };
+    let canonical =
+        Canonical { method: &method, path, query, host: "example.amazonaws.com", headers: &headers, payload: &sha256(body.as_bytes()) };
     let (text, signed) = canonical.write(&place, |_| true);
     let key = Key::derive(SECRET, stamp(TIME), &place);
     (key.request(&text), signed, String::from_utf8(text).unwrap())
@@ -57,7 +58,14 @@ fn the_suites_requests_have_the_suites_signatures() {
             "",
             "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500",
         ),
-        ("get-vanilla-query-unreserved", "GET", &query_unreserved, &[], "", "9c3e54bfcdf0b19771a7f523ee5669cdf59bc7cc0884027167c21bb143c40197"),
+        (
+            "get-vanilla-query-unreserved",
+            "GET",
+            &query_unreserved,
+            &[],
+            "",
+            "9c3e54bfcdf0b19771a7f523ee5669cdf59bc7cc0884027167c21bb143a40197",
+        ),
         ("get-vanilla-utf8-query", "GET", "/?ሴ=bar", &[], "", "2cdec8eed098649ff3a119c94853b13c643bcf08f8b0a1d91e12c9027818dd04"),
         (
             "get-header-key-duplicate",
@@ -85,10 +93,38 @@ fn the_suites_requests_have_the_suites_signatures() {
         ),
         ("post-vanilla", "POST", "/", &[], "", "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"),
         ("post-vanilla-query", "POST", "/?Param1=value1", &[], "", "28038455d6de14eafc1f9222cf5aa6f1a96197d7deb8263271d420d138af7f11"),
-        ("post-header-key-sort", "POST", "/", &[("my-header1", "value1")], "", "c5410059b04c1ee005303aed430f6e6645f61f4dc9e1461ec8f8916fdf18852c"),
-        ("post-header-value-case", "POST", "/", &[("my-header1", "VALUE1")], "", "cdbc9802e29d2942e5e10b5bccfdd67c5f22c7c4e8ae67b53629efa58b974b7d"),
-        ("post-sts-header-before", "POST", "/", &[("x-amz-security-token", token)], "", "85d96828115b5dc0cfc3bd16ad9e210dd772bbebba041836c64533a82be05ead"),
-        ("post-x-www-form-urlencoded", "POST", "/", &[FORM], "Param1=value1", "ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a"),
+        (
+            "post-header-key-sort",
+            "POST",
+            "/",
+            &[("my-header1", "value1")],
+            "",
+            "c5410059b04c1ee005303aed430f6e6645f61f4dc9e1461ec8f8916fdf18852c",
+        ),
+        (
+            "post-header-value-case",
+            "POST",
+            "/",
+            &[("my-header1", "VALUE1")],
+            "",
+            "cdbc9802e29d2942e5e10b5bccfdd67c5f22c7c4e8ae67b53629efa58b974b7d",
+        ),
+        (
+            "post-sts-header-before",
+            "POST",
+            "/",
+            &[("x-amz-security-token", token)],
+            "",
+            "85d96828115b5dc0cfc3bd16ad9e210dd772bbebba041836c64533a82be05ead",
+        ),
+        (
+            "post-x-www-form-urlencoded",
+            "POST",
+            "/",
+            &[FORM],
+            "Param1=value1",
+            "ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a",
+        ),
         (
             "post-x-www-form-urlencoded-parameters",
             "POST",
@@ -119,7 +155,9 @@ fn the_documentations_request_to_iam() {
     assert_eq!(signature, "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7");
     assert_eq!(
         authorization("AKIDEXAMPLE", &key, &signed, &signature),
-        format!("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/iam/aws4_request, SignedHeaders=content-type;host;x-amz-date, Signature={signature}")
+        format!(
+            "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/iam/aws4_request, SignedHeaders=content-type;host;x-amz-date, Signature={signature}"
+        )
     );
 }
 
