@@ -148,3 +148,107 @@ print([o["Key"] for o in s3.list_objects_v2(Bucket="acme")["Contents"]])
     assert {s["RoleSessionName"] for s in aws.sessions} == {task["task"] if "task" in task else task["id"]}
     objects = [s for s in aws.seen if s["headers"]["host"] == S3]
     assert objects and all(signed_by(s) != aws.id and "x-amz-security-token" in s["headers"] for s in objects)
+
+
+def test_a_session_policy_that_forbids_is_honoured(work_aws, aws):
+    """The grants and the role allow every bucket; what is asked for the task's sessions does not."""
+    scope = [{"intents": ["aws.s3.*"], "allow": [{"action": "s3:GetObject", "resource": "arn:aws:s3:::acme/*"}]}]
+    work_aws.configure({"role": ROLE, "scope": scope})
+    code = BOTO + """
+print(s3.get_object(Bucket="acme", Key="hello.txt")["Body"].read())
+for call in (lambda: s3.get_object(Bucket="private", Key="hello.txt"), lambda: s3.put_object(Bucket="acme", Key="new", Body=b"")):
+    try:
+        print("went through", call())
+    except s3.exceptions.ClientError as e:
+        print(e.response["Error"]["Code"])
+"""
+    run = work_aws.run(*agent.python(code))
+    assert run.out.splitlines()[:3] == ["b'hello from acme'", "AccessDenied", "AccessDenied"], run.shown
+    assert len(aws.sessions) == 1, "one scope, one session"
+
+
+def test_a_session_allows_nothing_past_the_end_of_its_task(work_aws, aws):
+    """STS gives no session under 15 minutes; its policy ends with the task."""
+    work_aws.configure({**STS, "source_identity": "none"})
+    before = aws.now()
+    run = work_aws.run(*agent.python(BOTO + 's3.get_object(Bucket="acme", Key="hello.txt")'), options=("--for", "alice@acme.example"))
+    assert run.code == 0, run.shown
+    (session,) = aws.sessions
+    # the task has 30 minutes, and the session 15: nothing is to be said
+    assert session["DurationSeconds"] == "900" and "Condition" not in session["Policy"] and "SourceIdentity" not in session
+    registry = {**REGISTRY, "workflows": [{**REGISTRY["workflows"][0], "max_lifetime": "2m", "credential": "s3"}]}
+    work_aws.configure({**STS, "source_identity": "none"}, registry=registry)
+    aws.clear()
+    run = work_aws.run(*agent.python(BOTO + 's3.get_object(Bucket="acme", Key="hello.txt")'))
+    assert run.code == 0, run.shown
+    (session,) = aws.sessions
+    until = json.loads(session["Policy"])["Statement"][0]["Condition"]["DateLessThan"]["aws:CurrentTime"]
+    ends = time.mktime(time.strptime(until, "%Y-%m-%dT%H:%M:%SZ")) - time.timezone - before.timestamp()
+    assert 100 < ends < 180, ends
+    used = next(s for s in aws.seen if s["headers"]["host"] == S3)
+    aws.ahead = 130
+    with pytest.raises(AssertionError, match="AccessDenied"):
+        replay(aws, session, used)
+
+
+def replay(aws, session, used):
+    """Whoever took the session's keys tries them after the task."""
+    from moto.sts.models import sts_backends
+
+    import boto3
+
+    role = next(r for r in sts_backends[aws_server.ACCOUNT]["aws"].assumed_roles if r.access_key_id == signed_by(used))
+    s3 = boto3.client("s3", region_name=REGION, endpoint_url=f"https://localhost:{aws.port}", verify=False, aws_access_key_id=role.access_key_id, aws_secret_access_key=role.secret_access_key, aws_session_token=role.session_token)
+    try:
+        s3.get_object(Bucket="acme", Key="hello.txt")
+    except s3.exceptions.ClientError as e:
+        raise AssertionError(e.response["Error"]["Code"]) from e
+
+
+def test_an_intent_that_no_scope_is_for_is_refused_and_sts_not_asked(work_aws, aws):
+    work_aws.configure(STS)
+    run = work_aws.run(*agent.python(BOTO + 's3.delete_object(Bucket="acme", Key="hello.txt")'))
+    assert run.code != 0 and "credential_unavailable" in run.shown and "no `scope` of it is for aws.s3.delete-object" in run.shown, run.shown
+    assert aws.seen == [] and aws.object("hello.txt") == b"hello from acme"
+
+
+def test_a_star_in_a_key_stands_for_itself(work_aws, aws):
+    work_aws.configure(STS)
+    run = work_aws.run(*agent.python(BOTO + 's3.get_object(Bucket="acme", Key="*")'))
+    assert run.code != 0, "moto knows no `${*}`, and so allows it nothing"
+    (session,) = aws.sessions
+    assert json.loads(session["Policy"])["Statement"][0]["Resource"] == "arn:aws:s3:::acme/${*}"
+
+
+# what an agent may send of its own
+
+
+def test_the_agents_own_keys_and_tokens_get_nowhere(work_aws, aws):
+    work_aws.configure()
+    code = BOTO + """
+theirs = dict(aws_access_key_id="AKIAOTHERTENANT00000", aws_secret_access_key="o" * 40, aws_session_token="tenant-session-token")
+other = boto3.client("s3", region_name="eu-north-1", endpoint_url="https://s3.eu-central-1.amazonaws.com", **theirs)
+other.meta.events.register("before-sign.s3", lambda request, **_: request.headers.add_header("Cookie", "session=mine"))
+print(other.get_object(Bucket="acme", Key="hello.txt")["Body"].read())
+"""
+    run = work_aws.run(*agent.python(code))
+    assert "hello from acme" in run.out, run.shown
+    sent = str(aws.seen)
+    assert "OTHERTENANT" not in sent and "tenant-session-token" not in sent and "session=mine" not in sent
+    assert f"{aws.id}/" in sent and f"/{REGION}/s3/" in sent, "signed for where it goes, not for where the agent said"
+
+
+@pytest.mark.parametrize("version", ["s3v4", "s3"])
+def test_a_presigned_url_is_refused(work_aws, aws, version):
+    work_aws.configure()
+    code = BOTO + f"""
+import urllib.request
+old = boto3.client("s3", region_name={REGION!r}, config=Config(signature_version={version!r}, s3={{"addressing_style": "path"}}))
+try:
+    print(urllib.request.urlopen(old.generate_presigned_url("get_object", Params={{"Bucket": "acme", "Key": "hello.txt"}})).read())
+except urllib.error.HTTPError as e:
+    print(e.code, e.headers["remit-reason"])
+"""
+    run = work_aws.run(*agent.python(code))
+    assert "403 foreign_credential" in run.out, run.shown
+    assert aws.seen == []
