@@ -67,6 +67,7 @@ fn task() -> Task {
         workflow: "w".into(),
         purpose: "p".into(),
         principal: Principal { id: "alice".into(), verified: false, claims: serde_json::Value::Null },
+        proof: Default::default(),
         chain: Vec::new(),
         parent: None,
         trace: None,
