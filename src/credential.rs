@@ -8,11 +8,16 @@ mod broker;
 mod environment;
 mod foreign;
 mod issue;
+mod issuer;
 mod kind;
+mod lease;
+mod scope;
 mod scrub;
 mod source;
 
 pub use broker::{Broker, Choice};
 pub use environment::{Placeholder, is_credential_name, is_secret_value, placeholder_variables, placeholders};
-pub use issue::{IssueCredential, Pending, Request, Revoked};
+pub use issue::{Ask, Fault, IssueCredential, Issued, Pending, Request, Revoked};
+pub use lease::{Leases, Wanted};
+pub use scope::Scope;
 pub use scrub::{Scanner, ScrubError, Scrubbed, Scrubber, ask_readable, scrub_response};

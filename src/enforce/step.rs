@@ -13,7 +13,7 @@ use crate::{
         Permitted, Task, Understood, Unit, Verdict,
     },
     clock::Moment,
-    credential::{Choice, ask_readable},
+    credential::{Choice, Scope, Wanted, ask_readable},
     decide::Judged,
     forward::{Reply, Until},
     identify::{self, Arrival, Unserved},
@@ -178,7 +178,9 @@ impl House {
         let Some(choice) = choice else { return Ok(permitted.armed(None)) };
         let understood = permitted.understood();
         let began = Instant::now();
-        let lease = rules.broker.lease(permitted.permit(), &choice, understood.head(), understood.intents(), now.instant).await;
+        let (permit, by) = (permitted.permit(), permitted.decision().scope.as_ref());
+        let wanted = Wanted { permit, head: understood.head(), intents: understood.intents(), by, now: now.instant };
+        let lease = self.leases().lease(&choice, wanted).await;
         self.metrics().lease_issued(choice.kind(), began.elapsed());
         match lease {
             Ok(lease) => Ok(permitted.armed(lease)),
@@ -224,7 +226,7 @@ impl House {
             revision: rules.decider.revision(),
             cached: permitted.cached(),
             lease: armed.lease(),
-            scope: decision.scope.as_ref(),
+            scope: armed.lease().and_then(|l| l.scope.as_ref()).map(Scope::as_json).or(decision.scope.as_ref()),
             grants: &decision.grants,
             limits: taken(permitted),
             tokens: asked_tokens(taken(permitted), understood.intents()),

@@ -101,6 +101,8 @@ impl Default for Sample {
                 name: "github".into(),
                 kind: "static",
                 fingerprint: "0123456789abcdef".into(),
+                scope: None,
+                revocable: false,
                 expires: None,
                 inject: remit::call::Inject::Own,
                 scrubber: None,
