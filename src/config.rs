@@ -31,7 +31,10 @@ mod watch;
 
 pub use against::OperationFacts;
 pub use attested::{Attested, Finding, Review, Sums};
-pub use credentials::ScopeSpec;
+pub use credentials::{
+    ActorSpec, AssertionSpec, ClientProof, ClientSpec, KeepSpec, KeySpec, OauthGrant, OauthSpec, ScopeSpec, SignedSpec, SubjectSpec,
+    TokenType,
+};
 pub use endpoint::Endpoint;
 pub use identities::{IdentityRule, IdentitySpec};
 pub use inbound::{AgentProtocol, Delegation, DelegationKey, DelegationTrust, Inbound, InboundRule, PeerSpec, Requires, Whose};

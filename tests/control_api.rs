@@ -12,7 +12,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use remit::{
-    admin::control::{Control, ControlSocket, Proving, Orchestrator, ROUTES, VerifyToken, serve, serve_tcp},
+    admin::control::{Control, ControlSocket, Orchestrator, Proving, ROUTES, VerifyToken, serve, serve_tcp},
     authority::{NoEvents, Registry, RevokeLeases, Tasks},
     call::{Mode, Principal, Task},
     clock::{Moment, SystemClock},

@@ -127,7 +127,15 @@ mod tests {
 
     fn proof(from: Moment, until: Duration, again: Duration) -> Proof {
         let identity = Identity::Spiffe("spiffe://a/b".into());
-        Proof { identity, claims: Map::new(), certificate: None, principal: None, token: None, until: from.later(until), again: from.later(again) }
+        Proof {
+            identity,
+            claims: Map::new(),
+            certificate: None,
+            principal: None,
+            token: None,
+            until: from.later(until),
+            again: from.later(again),
+        }
     }
 
     #[test]

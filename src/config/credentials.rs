@@ -1,7 +1,11 @@
 //! Credentials as they stand in a file. A secret's value never stands there, and is never shown.
 
+mod oauth;
 mod scope;
 
+pub use oauth::{
+    ActorSpec, AssertionSpec, ClientProof, ClientSpec, KeepSpec, KeySpec, OauthGrant, OauthSpec, SignedSpec, SubjectSpec, TokenType,
+};
 pub use scope::ScopeSpec;
 
 use http::HeaderName;
@@ -41,15 +45,15 @@ fn credential(name: &str, value: &Value<'_>) -> RawCredential {
 enum Named {
     Static,
     Own,
+    Oauth,
     Later,
 }
 
-const KINDS: [(&str, Named); 8] = [
+const KINDS: [(&str, Named); 7] = [
     ("static", Named::Static),
     ("own", Named::Own),
     ("github_app", Named::Later),
-    ("oauth", Named::Later),
-    ("token_exchange", Named::Later),
+    ("oauth", Named::Oauth),
     ("aws", Named::Later),
     ("gcp", Named::Later),
     ("vault", Named::Later),
@@ -65,6 +69,7 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
     let kind_spec = match KINDS.iter().find(|(name, _)| *name == text).map(|(_, named)| *named) {
         Some(Named::Static) => static_kind(value),
         Some(Named::Own) => own_kind(value),
+        Some(Named::Oauth) => oauth::oauth(value, &["kind", "hosts", "scope"]).map(|spec| CredentialKind::Oauth(Box::new(spec))),
         Some(Named::Later) => {
             let message = format!("kind `{text}`: not in this version");
             kind.wrong(message, "this version has `static` and `own`");
@@ -90,8 +95,11 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
 }
 
 /// What a kind can be asked for, by name, in a `scope` entry; None for a kind that issues nothing.
-fn asks(_kind: &str) -> Option<&'static [&'static str]> {
-    None
+fn asks(kind: &str) -> Option<&'static [&'static str]> {
+    match kind {
+        "oauth" => Some(&oauth::ASKS),
+        _ => None,
+    }
 }
 
 /// Exact names: a pattern could send a credential where nobody meant it to go.
@@ -139,17 +147,23 @@ pub(super) fn secret(value: &Value<'_>) -> Option<SecretSource> {
             return None;
         }
     };
-    let text = from.text()?;
     if source == "file" {
-        return Some(SecretSource::File(value.source.path(text)));
+        return Some(SecretSource::File(from.path()?));
     }
+    from.parse(variable).map(SecretSource::Env)
+}
+
+/// The name of an environment variable.
+fn variable(text: &str) -> Result<String, (String, String)> {
     let good = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     if text.starts_with(|c: char| c.is_ascii_digit()) || !text.bytes().all(good) {
         // not shown: it may be the secret itself
-        from.wrong("this is no name of an environment variable", "name the variable that holds the secret, such as GITHUB_TOKEN");
-        return None;
+        return Err((
+            "this is no name of an environment variable".to_owned(),
+            "name the variable that holds the secret, such as GITHUB_TOKEN".to_owned(),
+        ));
     }
-    Some(SecretSource::Env(text.to_string()))
+    Ok(text.to_owned())
 }
 
 /// Fields that frame or route a request; a credential in one of them would change what is sent.

@@ -10,7 +10,7 @@ use crate::{
 };
 
 use super::{Delegation, Inbound, PeerSpec};
-use super::{IdentityRule, IssuerSpec, ListenTls, SpiffeSpec};
+use super::{IdentityRule, IssuerSpec, ListenTls, OauthSpec, SpiffeSpec};
 
 /// A checked configuration: what is here can be built, or says at build time which file is at fault.
 #[derive(Debug, Clone)]
@@ -268,6 +268,7 @@ pub struct CredentialSpec {
 pub enum CredentialKind {
     Static { secret: SecretSource, inject: InjectSpec },
     Own,
+    Oauth(Box<OauthSpec>),
 }
 
 /// Where a secret's value is; never the value itself.

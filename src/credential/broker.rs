@@ -11,7 +11,7 @@ use super::{
     environment::{is_credential_name, is_secret_value},
     foreign,
     issue::IssueCredential,
-    kind::{Fixed, Made, Own},
+    kind::{Fixed, Made, Oauth, Own},
     scope::Rules,
     scrub::Scrubber,
     source::{self, Env},
@@ -296,6 +296,7 @@ fn credential(spec: &CredentialSpec, made: &Made<'_>) -> Result<Credential, Prob
             Arc::new(built.map_err(|p| if p.key.is_some() { p } else { p.key(format!("secret.{}", source::key(secret))) })?)
         }
         CredentialKind::Own => Arc::new(Own::new(spec.name.clone())),
+        CredentialKind::Oauth(oauth) => Arc::new(Oauth::new(oauth, made)?),
     };
     Ok(Credential { name: spec.name.clone(), hosts: spec.hosts.clone(), issuer, scope: Rules::new(&spec.scope)? })
 }

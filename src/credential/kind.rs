@@ -1,6 +1,7 @@
 //! One file per kind of credential.
 
 mod fixed;
+mod oauth;
 mod own;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use super::source::Env;
 use crate::fetch::Fetch;
 
 pub(super) use fixed::Fixed;
+pub(super) use oauth::Oauth;
 pub(super) use own::Own;
 
 /// What a kind is made with, beside its configuration.

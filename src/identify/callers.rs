@@ -62,7 +62,8 @@ impl Callers {
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
-        let keeps = config.credentials.iter().any(|c| matches!(c.kind, crate::config::CredentialKind::Oauth(ref o) if o.exchanges_principal()));
+        let keeps =
+            config.credentials.iter().any(|c| matches!(c.kind, crate::config::CredentialKind::Oauth(ref o) if o.exchanges_principal()));
         Ok(Self { issuers, spiffe, identities: Identities::new(&config.registry), keeps, proven: Cache::new(REMEMBERED) })
     }
 

@@ -34,30 +34,55 @@ const GRANTS: [(&str, Grant); 4] = [
 
 /// `common`: the keys that every kind has.
 pub(super) fn oauth(value: &Value<'_>, common: &[&str]) -> Option<OauthSpec> {
-    const OWN: [&str; 11] = [
-        "grant",
-        "token_endpoint",
-        "revocation_endpoint",
-        "issuer",
-        "ca",
-        "client",
-        "refresh",
-        "keep",
-        "assertion",
-        "subject",
-        "actor",
-    ];
+    const OWN: [&str; 10] =
+        ["grant", "token_endpoint", "revocation_endpoint", "issuer", "client", "refresh", "keep", "assertion", "subject", "actor"];
     let fields = value.fields(&[common, &OWN].concat())?;
     let grant = fields.required("grant", "write client_credentials, refresh_token, jwt_bearer or token_exchange")?.one_of(&GRANTS)?;
     strays(&fields, grant);
+    let shaped = fields.optional("scope").is_none_or(asked);
     let token = fields.required("token_endpoint", "write the server's `token_endpoint`, such as https://id.example.org/token");
     let token = token.and_then(|v| v.parse(Endpoint::parse));
     let revocation = settled(fields.optional("revocation_endpoint").map(|v| v.parse(Endpoint::parse)))?;
     let issuer = settled(fields.optional("issuer").map(Value::text))?.map(Box::from);
-    let ca = settled(fields.optional("ca").map(Value::path))?;
     let client = settled(fields.optional("client").map(client))?;
-    let spec = OauthSpec { token: token?, revocation, issuer, ca, client, grant: self::grant(&fields, grant)? };
-    fits(&fields, &spec, grant).then_some(spec)
+    let spec = OauthSpec { token: token?, revocation, issuer, client, grant: self::grant(&fields, grant)? };
+    (fits(&fields, &spec, grant) && shaped).then_some(spec)
+}
+
+/// Whether what is asked has the form that the server takes. That it is a list, and for which intents, is looked at elsewhere.
+fn asked(scope: &Value<'_>) -> bool {
+    let Kind::List(_) = scope.node.kind else { return true };
+    let entries = scope.list().unwrap_or_default();
+    let one = |(name, value): &(&str, Value<'_>)| match *name {
+        "scope" => {
+            words(value, |t| t.bytes().all(|b| matches!(b, b'!' | b'#'..=b'[' | b']'..=b'~')), "one scope each, such as [read, write]")
+        }
+        "resource" => {
+            words(value, |t| t.contains(':') && !t.contains('#'), "URLs without a fragment (RFC 8707), such as https://api.example.org")
+        }
+        "audience" => words(value, |_| true, "the names of those who take the token"),
+        _ => true,
+    };
+    entries.iter().filter(|v| matches!(v.node.kind, Kind::Map(_))).all(|entry| entry.entries().unwrap_or_default().iter().all(one))
+}
+
+/// One text, or a list of them, each of which `fits`.
+fn words(value: &Value<'_>, fits: impl Fn(&str) -> bool, wanted: &str) -> bool {
+    let each = match value.node.kind {
+        Kind::List(_) => value.list().unwrap_or_default(),
+        _ => vec![value.clone()],
+    };
+    let good = |v: &Value<'_>| match &v.node.kind {
+        Kind::Text(text) if !text.is_empty() && fits(text) => true,
+        _ => {
+            v.wrong("this cannot be asked of an authorization server", format!("write {wanted}"));
+            false
+        }
+    };
+    if each.is_empty() {
+        value.wrong("nothing is listed, and the issuer's default is never asked for", format!("write {wanted}"));
+    }
+    !each.is_empty() && each.iter().all(good)
 }
 
 /// Keys of another grant: they would be read by nobody.
@@ -129,7 +154,8 @@ fn fits(fields: &Fields<'_>, spec: &OauthSpec, grant: Grant) -> bool {
         || matches!(&spec.grant, OauthGrant::JwtBearer(AssertionSpec::Signed(_)))
         || matches!(&spec.grant, OauthGrant::TokenExchange { actor: Some(ActorSpec::Signed(_)), .. });
     if signs && spec.issuer.is_none() {
-        let help = "write the server's `issuer` as its metadata has it, such as https://id.example.org (some want the token endpoint's URL)";
+        let help =
+            "write the server's `issuer` as its metadata has it, such as https://id.example.org (some want the token endpoint's URL)";
         whole.wrong("what Remit signs names for whom it is, and `issuer` is missing", help);
         return false;
     }

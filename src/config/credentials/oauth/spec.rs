@@ -10,8 +10,6 @@ pub struct OauthSpec {
     pub revocation: Option<Endpoint>,
     /// How it names itself: the audience of what is signed for it.
     pub issuer: Option<Box<str>>,
-    /// PEM roots of the server; None: those of `tls.upstream_roots`.
-    pub ca: Option<PathBuf>,
     /// As whom Remit asks; None only where the grant needs none.
     pub client: Option<ClientSpec>,
     pub grant: OauthGrant,
