@@ -75,6 +75,7 @@ fn api(name: &str, verify: Option<Arc<dyn VerifyToken>>) -> Api {
     let config = Config::parse(REGISTRY, &dir, std::path::Path::new("remit.yaml")).unwrap();
     let tasks = Arc::new(Tasks::new(Arc::new(SystemClock), Arc::new(NoEvents), Duration::from_secs(30)));
     let control = Control {
+        leases: Default::default(),
         tasks: tasks.clone(),
         registry: Arc::new(ArcSwap::from_pointee(Registry::new(&config.registry, Mode::Enforce))),
         clock: Arc::new(SystemClock),

@@ -387,6 +387,8 @@ pub struct Limits {
 pub struct Timeouts {
     pub header: Duration,
     pub connect: Duration,
+    /// How long a call waits for the issuer of its credential.
+    pub credential: Duration,
     pub first_byte: Duration,
     pub idle: Duration,
     pub drain: Duration,
@@ -412,6 +414,7 @@ impl Default for Timeouts {
         Self {
             header: Duration::from_secs(10),
             connect: Duration::from_secs(5),
+            credential: Duration::from_secs(10),
             first_byte: Duration::from_secs(120),
             idle: Duration::from_secs(300),
             drain: Duration::from_secs(30),

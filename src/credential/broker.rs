@@ -52,6 +52,8 @@ pub(super) struct Credential {
     pub(super) issuer: Arc<dyn IssueCredential>,
     /// What is asked of the issuer for which intents.
     pub(super) scope: Rules,
+    /// All that the configuration says of it.
+    written: Box<str>,
 }
 
 impl Choice {
@@ -273,6 +275,13 @@ async fn watch(broker: Weak<Broker>, report: impl Fn(&Problem)) {
     }
 }
 
+impl Credential {
+    /// Whether both are the same, also when one was loaded anew.
+    pub(super) fn is(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        Arc::ptr_eq(self, other) || self.written == other.written
+    }
+}
+
 /// Whether a credential may go to a destination, or why not.
 fn goes_to(credential: &Credential, to: &Destination) -> Result<(), String> {
     if !credential.hosts.contains(&to.host) {
@@ -298,7 +307,13 @@ fn credential(spec: &CredentialSpec, made: &Made<'_>) -> Result<Credential, Prob
         CredentialKind::Own => Arc::new(Own::new(spec.name.clone())),
         CredentialKind::Oauth(oauth) => Arc::new(Oauth::new(oauth, made)?),
     };
-    Ok(Credential { name: spec.name.clone(), hosts: spec.hosts.clone(), issuer, scope: Rules::new(&spec.scope)? })
+    Ok(Credential {
+        name: spec.name.clone(),
+        hosts: spec.hosts.clone(),
+        issuer,
+        scope: Rules::new(&spec.scope)?,
+        written: format!("{spec:?}").into(),
+    })
 }
 
 fn warn_if_short(credential: &Credential) -> Option<Problem> {
