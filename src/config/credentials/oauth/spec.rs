@@ -49,7 +49,7 @@ pub enum ClientProof {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeySpec {
     pub pem: SecretSource,
-    /// None: its thumbprint (RFC 7638).
+    /// None: a signature names no key, and the server tries those that it has.
     pub kid: Option<Box<str>>,
 }
 

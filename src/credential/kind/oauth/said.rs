@@ -34,15 +34,16 @@ pub(super) fn no(answer: &Answer, doing: &Doing<'_>) -> Fault {
         return Fault::Unavailable(format!("{at}: it says `{}`", quoted(&code)));
     }
     let described = description(answer, doing.form).map(|d| format!(" ({d})")).unwrap_or_default();
-    Fault::Refused(format!("{at}: it says `{}`{described}: {}", quoted(&code), mend(&code, doing)))
+    Fault::Refused(format!("{at}: it says `{}`{described}: {}", quoted(&code), mend(&code, status, doing)))
 }
 
-fn mend(code: &str, doing: &Doing<'_>) -> String {
+fn mend(code: &str, status: StatusCode, doing: &Doing<'_>) -> String {
     let client = || match doing.client {
         None => "the configuration names no `client`, and this server wants one".to_owned(),
         Some(client) => format!("the client `{}` {}; look at how the server registered it, and at both clocks", client.id, client.how()),
     };
     match code {
+        _ if status == StatusCode::UNAUTHORIZED => client(),
         "invalid_client" => client(),
         "unauthorized_client" | "unsupported_grant_type" => "the server does not let this client use this grant: allow it there".to_owned(),
         "invalid_scope" => "the server does not give one of these scopes, or not to this client: look at `scope`".to_owned(),

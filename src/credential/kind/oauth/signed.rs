@@ -54,8 +54,7 @@ impl Signer {
             "exp": (now + LIVES).unix_timestamp(),
             "jti": URL_SAFE_NO_PAD.encode(id),
         });
-        let kid = self.kid.as_deref().map_or_else(|| key.thumbprint(), str::to_owned);
-        key.sign("JWT", Some(&kid), &[], &claims).map_err(|e| Fault::Refused(e.to_string()))
+        key.sign("JWT", self.kid.as_deref(), &[], &claims).map_err(|e| Fault::Refused(e.to_string()))
     }
 
     fn filled(&self, task: Option<&Task>) -> Result<String, Fault> {
@@ -80,10 +79,10 @@ impl Signer {
     /// Which key, for one who looks it up at the server.
     pub(super) fn described(&self) -> String {
         match self.pem.with(|pem| SigningKey::from_pem(pem.as_bytes())) {
-            Ok(key) => {
-                let kid = self.kid.as_deref().map_or_else(|| key.thumbprint(), str::to_owned);
-                format!("{} and the key `{kid}`", key.algorithm())
-            }
+            Ok(key) => match &self.kid {
+                Some(kid) => format!("{} and the key `{kid}`", key.algorithm()),
+                None => format!("{} and names no key (`kid`)", key.algorithm()),
+            },
             Err(e) => e.to_string(),
         }
     }
