@@ -129,8 +129,8 @@ class Keycloak(_Process):
         at = f"{self.issuer}/protocol/openid-connect"
         self.token, self.introspection, self.revocation = f"{at}/token", f"{at}/token/introspect", f"{at}/revoke"
         home = self.folder / "keycloak"
-        subprocess.run(["cp", "-r", str(KEYCLOAK), str(home)], check=True)
-        (home / "data" / "import").mkdir(parents=True)
+        subprocess.run(["cp", "-r", f"{KEYCLOAK}/.", str(home)], check=True)
+        (home / "data" / "import").mkdir(parents=True, exist_ok=True)
         (home / "data" / "import" / "acme.json").write_text(json.dumps(self.realm()))
         env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.folder), "JAVA_OPTS_APPEND": "-Xmx512m -XX:TieredStopAtLevel=1"}
         line = [str(home / "bin" / "kc.sh"), "start-dev", "--import-realm", "--http-host=127.0.0.1", f"--http-port={self.port}"]
