@@ -10,6 +10,8 @@ mod held;
 mod journal;
 mod revoke;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
