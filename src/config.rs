@@ -32,8 +32,8 @@ mod watch;
 pub use against::OperationFacts;
 pub use attested::{Attested, Finding, Review, Sums};
 pub use credentials::{
-    ActorSpec, AssertionSpec, ClientProof, ClientSpec, KeepSpec, KeySpec, OauthGrant, OauthSpec, ScopeSpec, SignedSpec, SubjectSpec,
-    TokenType,
+    ActorSpec, AssertionSpec, ClientProof, ClientSpec, GithubApp, Google, GoogleFederation, GoogleImpersonation, GoogleSource, KeepSpec,
+    KeySpec, OauthGrant, OauthSpec, ScopeSpec, SignedSpec, SubjectSpec, TokenType,
 };
 pub use endpoint::Endpoint;
 pub use identities::{IdentityRule, IdentitySpec};

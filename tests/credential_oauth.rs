@@ -25,7 +25,9 @@ const TOKEN: &str = "access-token-5b2e9f417a";
 
 /// An answer with this status, body and more fields.
 fn say(status: &str, body: &str, fields: &str) -> Do {
-    Do::Say(format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{fields}\r\n{body}", body.len()).into_bytes())
+    Do::Say(
+        format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{fields}\r\n{body}", body.len()).into_bytes(),
+    )
 }
 
 fn gives(more: Value) -> Do {
@@ -111,7 +113,11 @@ async fn each_wrong_answer_refuses_the_call_and_says_what_to_mend() {
         ("an empty token", gives(json!({"access_token": ""})), "its `access_token` is no token"),
         ("a token for DPoP", gives(json!({"token_type": "DPoP"})), "a token of type `DPoP`"),
         ("no type", gives(json!({"token_type": null})), "a token of type `none`"),
-        ("an ID token", gives(json!({"issued_token_type": "urn:ietf:params:oauth:token-type:id_token"})), "where an access token was asked for"),
+        (
+            "an ID token",
+            gives(json!({"issued_token_type": "urn:ietf:params:oauth:token-type:id_token"})),
+            "where an access token was asked for",
+        ),
         ("a wider scope", gives(json!({"scope": "items.read items.admin"})), "items.admin"),
         ("cut off", Do::Cut(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{".to_vec()), "not read"),
         ("its words repeat the secret", error("401 Unauthorized", "invalid_client"), "invalid_client"),
@@ -122,7 +128,11 @@ async fn each_wrong_answer_refuses_the_call_and_says_what_to_mend() {
     let h = house("oauth-wrong", &at(&server), BASIC).await;
     for (what, answer, says) in table {
         let answer = if what.starts_with("its words") {
-            say("401 Unauthorized", &json!({"error": "invalid_client", "error_description": format!("you sent {CLIENT_SECRET}")}).to_string(), "")
+            say(
+                "401 Unauthorized",
+                &json!({"error": "invalid_client", "error_description": format!("you sent {CLIENT_SECRET}")}).to_string(),
+                "",
+            )
         } else {
             answer
         };
@@ -153,7 +163,8 @@ async fn who_cannot_be_reached_or_believed_gives_nothing() {
 
 #[tokio::test]
 async fn one_who_does_not_answer_holds_up_nobody_else() {
-    let server = Upstream::plain(|r| if form(r, "scope").as_deref() == Some("items.read") { Do::Hang(vec![]) } else { gives(json!({})) }).await;
+    let server =
+        Upstream::plain(|r| if form(r, "scope").as_deref() == Some("items.read") { Do::Hang(vec![]) } else { gives(json!({})) }).await;
     let h = house("oauth-slow", &at(&server), BASIC).await;
     let (remit, began) = (&h.remit, Instant::now());
     let slow = async {

@@ -1,8 +1,12 @@
 //! Credentials as they stand in a file. A secret's value never stands there, and is never shown.
 
+mod github;
+mod google;
 mod oauth;
 mod scope;
 
+pub use github::GithubApp;
+pub use google::{Google, GoogleFederation, GoogleImpersonation, GoogleSource};
 pub use oauth::{
     ActorSpec, AssertionSpec, ClientProof, ClientSpec, KeepSpec, KeySpec, OauthGrant, OauthSpec, SignedSpec, SubjectSpec, TokenType,
 };
@@ -45,6 +49,8 @@ fn credential(name: &str, value: &Value<'_>) -> RawCredential {
 enum Named {
     Static,
     Own,
+    GithubApp,
+    Google,
     Oauth,
     Later,
 }
@@ -52,10 +58,10 @@ enum Named {
 const KINDS: [(&str, Named); 7] = [
     ("static", Named::Static),
     ("own", Named::Own),
-    ("github_app", Named::Later),
+    ("github_app", Named::GithubApp),
     ("oauth", Named::Oauth),
     ("aws", Named::Later),
-    ("gcp", Named::Later),
+    ("google", Named::Google),
     ("vault", Named::Later),
 ];
 
@@ -70,13 +76,18 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
         Some(Named::Static) => static_kind(value),
         Some(Named::Own) => own_kind(value),
         Some(Named::Oauth) => oauth::oauth(value, &["kind", "hosts", "scope"]).map(|spec| CredentialKind::Oauth(Box::new(spec))),
+        Some(Named::GithubApp) => github::kind(value),
+        Some(Named::Google) => google::kind(value),
         Some(Named::Later) => {
             let message = format!("kind `{text}`: not in this version");
-            kind.wrong(message, "this version has `static` and `own`");
+            kind.wrong(message, "this version has `static`, `own`, `oauth`, `github_app` and `google`");
             return None;
         }
         None => {
-            kind.wrong(format!("`{}` is no kind of credential", shown(text)), suggestion(text, &["static", "own"]));
+            kind.wrong(
+                format!("`{}` is no kind of credential", shown(text)),
+                suggestion(text, &["static", "own", "oauth", "github_app", "google"]),
+            );
             return None;
         }
     };
@@ -84,7 +95,10 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
     let scope = match entries.iter().find(|(key, _)| *key == "scope") {
         // A kind that is asked for nothing has no such key, and says so.
         None => Some(Vec::new()),
-        Some((_, scope)) => asks(text).map_or(Some(Vec::new()), |asks| scope::scope(scope, asks)),
+        Some((_, scope)) => {
+            shapes(text, scope);
+            asks(text).map_or(Some(Vec::new()), |asks| scope::scope(scope, asks))
+        }
     };
     if scope.as_ref().is_some_and(Vec::is_empty) && asks(text).is_some() {
         let help = format!("add `scope: [{{intents: [github.issues.*], …}}]`; asked can be: {}", asks(text).unwrap_or_default().join(", "));
@@ -97,8 +111,23 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
 /// What a kind can be asked for, by name, in a `scope` entry; None for a kind that issues nothing.
 fn asks(kind: &str) -> Option<&'static [&'static str]> {
     match kind {
+        "github_app" => Some(github::ASKS),
+        "google" => Some(google::ASKS),
         "oauth" => Some(&oauth::ASKS),
         _ => None,
+    }
+}
+
+/// Whether what each entry of a `scope` asks is what the kind's issuer could be asked.
+fn shapes(kind: &str, scope: &Value<'_>) {
+    let check = match kind {
+        "github_app" => github::asked,
+        "google" => google::asked,
+        "oauth" => oauth::asked,
+        _ => return,
+    };
+    for entry in scope.list().unwrap_or_default() {
+        check(&entry, &entry.entries().unwrap_or_default());
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     environment::{is_credential_name, is_secret_value},
     foreign,
     issue::IssueCredential,
-    kind::{Fixed, Made, Oauth, Own},
+    kind::{Fixed, GithubApp, Google, Made, Oauth, Own},
     scope::Rules,
     scrub::Scrubber,
     source::{self, Env},
@@ -320,6 +320,8 @@ fn credential(spec: &CredentialSpec, made: &Made<'_>) -> Result<Credential, Prob
             Arc::new(built.map_err(|p| if p.key.is_some() { p } else { p.key(format!("secret.{}", source::key(secret))) })?)
         }
         CredentialKind::Own => Arc::new(Own::new(spec.name.clone())),
+        CredentialKind::GithubApp(config) => Arc::new(GithubApp::new(config, made)?),
+        CredentialKind::Google(config) => Arc::new(Google::new(config, made)?),
         CredentialKind::Oauth(oauth) => Arc::new(Oauth::new(oauth, made)?),
     };
     Ok(Credential {

@@ -1,8 +1,14 @@
 //! One file per kind of credential.
 
 mod fixed;
+mod github;
+mod google;
 mod oauth;
 mod own;
+mod parsed;
+mod said;
+#[cfg(test)]
+mod scripted;
 
 use std::sync::Arc;
 
@@ -12,6 +18,8 @@ use super::source::Env;
 use crate::fetch::Fetch;
 
 pub(super) use fixed::Fixed;
+pub(super) use github::GithubApp;
+pub(super) use google::Google;
 pub(super) use oauth::Oauth;
 pub(super) use own::Own;
 

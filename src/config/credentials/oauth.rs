@@ -39,50 +39,51 @@ pub(super) fn oauth(value: &Value<'_>, common: &[&str]) -> Option<OauthSpec> {
     let fields = value.fields(&[common, &OWN].concat())?;
     let grant = fields.required("grant", "write client_credentials, refresh_token, jwt_bearer or token_exchange")?.one_of(&GRANTS)?;
     strays(&fields, grant);
-    let shaped = fields.optional("scope").is_none_or(asked);
     let token = fields.required("token_endpoint", "write the server's `token_endpoint`, such as https://id.example.org/token");
     let token = token.and_then(|v| v.parse(Endpoint::parse));
     let revocation = settled(fields.optional("revocation_endpoint").map(|v| v.parse(Endpoint::parse)))?;
     let issuer = settled(fields.optional("issuer").map(Value::text))?.map(Box::from);
     let client = settled(fields.optional("client").map(client))?;
     let spec = OauthSpec { token: token?, revocation, issuer, client, grant: self::grant(&fields, grant)? };
-    (fits(&fields, &spec, grant) && shaped).then_some(spec)
+    fits(&fields, &spec, grant).then_some(spec)
 }
 
-/// Whether what is asked has the form that the server takes. That it is a list, and for which intents, is looked at elsewhere.
-fn asked(scope: &Value<'_>) -> bool {
-    let Kind::List(_) = scope.node.kind else { return true };
-    let entries = scope.list().unwrap_or_default();
-    let one = |(name, value): &(&str, Value<'_>)| match *name {
-        "scope" => {
-            words(value, |t| t.bytes().all(|b| matches!(b, b'!' | b'#'..=b'[' | b']'..=b'~')), "one scope each, such as [read, write]")
+/// What an entry of `scope` asks, looked at one by one.
+pub(super) fn asked(_entry: &Value<'_>, asks: &[(&str, Value<'_>)]) {
+    for (name, value) in asks {
+        match *name {
+            "scope" => words(value, is_scope, "one scope each, such as [read, write]"),
+            "resource" => words(value, is_resource, "URLs without a fragment, such as https://api.example.org"),
+            "audience" => words(value, |_| true, "the names of those who take the token"),
+            _ => {}
         }
-        "resource" => {
-            words(value, |t| t.contains(':') && !t.contains('#'), "URLs without a fragment (RFC 8707), such as https://api.example.org")
-        }
-        "audience" => words(value, |_| true, "the names of those who take the token"),
-        _ => true,
-    };
-    entries.iter().filter(|v| matches!(v.node.kind, Kind::Map(_))).all(|entry| entry.entries().unwrap_or_default().iter().all(one))
+    }
+}
+
+/// RFC 6749 §3.3: what stands between two blanks.
+fn is_scope(text: &str) -> bool {
+    text.bytes().all(|b| matches!(b, b'!' | b'#'..=b'[' | b']'..=b'~'))
+}
+
+/// RFC 8707 §2.
+fn is_resource(text: &str) -> bool {
+    text.contains(':') && !text.contains('#') && !text.contains(char::is_whitespace)
 }
 
 /// One text, or a list of them, each of which `fits`.
-fn words(value: &Value<'_>, fits: impl Fn(&str) -> bool, wanted: &str) -> bool {
+fn words(value: &Value<'_>, fits: impl Fn(&str) -> bool, wanted: &str) {
     let each = match value.node.kind {
         Kind::List(_) => value.list().unwrap_or_default(),
         _ => vec![value.clone()],
     };
-    let good = |v: &Value<'_>| match &v.node.kind {
-        Kind::Text(text) if !text.is_empty() && fits(text) => true,
-        _ => {
-            v.wrong("this cannot be asked of an authorization server", format!("write {wanted}"));
-            false
-        }
-    };
     if each.is_empty() {
         value.wrong("nothing is listed, and the issuer's default is never asked for", format!("write {wanted}"));
     }
-    !each.is_empty() && each.iter().all(good)
+    for one in &each {
+        if !matches!(&one.node.kind, Kind::Text(text) if !text.is_empty() && fits(text)) {
+            one.wrong("this cannot be asked of an authorization server", format!("write {wanted}"));
+        }
+    }
 }
 
 /// Keys of another grant: they would be read by nobody.

@@ -16,6 +16,34 @@ pub struct OauthSpec {
 }
 
 impl OauthSpec {
+    /// Where its secrets are.
+    #[must_use]
+    pub fn sources(&self) -> Vec<&SecretSource> {
+        let client = match self.client.as_ref().map(|c| &c.proof) {
+            Some(ClientProof::Basic(s) | ClientProof::Post(s) | ClientProof::Assertion(s)) => Some(s),
+            Some(ClientProof::Key(key)) => Some(&key.pem),
+            Some(ClientProof::Nothing) | None => None,
+        };
+        let (one, two) = match &self.grant {
+            OauthGrant::ClientCredentials => (None, None),
+            OauthGrant::RefreshToken { token, .. } => (Some(token), None),
+            OauthGrant::JwtBearer(AssertionSpec::Held(s)) => (Some(s), None),
+            OauthGrant::JwtBearer(AssertionSpec::Signed(s)) => (Some(&s.key.pem), None),
+            OauthGrant::TokenExchange { subject, actor } => {
+                let subject = match subject {
+                    SubjectSpec::Held(s, _) => Some(s),
+                    SubjectSpec::Principal(_) => None,
+                };
+                let actor = actor.as_ref().map(|actor| match actor {
+                    ActorSpec::Held(s, _) => s,
+                    ActorSpec::Signed(s) => &s.key.pem,
+                });
+                (subject, actor)
+            }
+        };
+        client.into_iter().chain(one).chain(two).collect()
+    }
+
     /// Whether the token that proved a task's principal is what it exchanges.
     #[must_use]
     pub fn exchanges_principal(&self) -> bool {
