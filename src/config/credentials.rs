@@ -1,16 +1,22 @@
 //! Credentials as they stand in a file. A secret's value never stands there, and is never shown.
 
+mod certificate;
 mod github;
 mod google;
 mod oauth;
 mod scope;
+mod vault;
 
+pub use certificate::{CertificateFrom, CertificateSpec};
 pub use github::GithubApp;
 pub use google::{Google, GoogleFederation, GoogleImpersonation, GoogleSource};
 pub use oauth::{
     ActorSpec, AssertionSpec, ClientProof, ClientSpec, KeepSpec, KeySpec, OauthGrant, OauthSpec, SignedSpec, SubjectSpec, TokenType,
 };
 pub use scope::ScopeSpec;
+pub use vault::{VaultLogin, VaultSecret, VaultSpec};
+
+use std::path::PathBuf;
 
 use http::HeaderName;
 
@@ -52,17 +58,20 @@ enum Named {
     GithubApp,
     Google,
     Oauth,
+    Certificate,
+    Vault,
     Later,
 }
 
-const KINDS: [(&str, Named); 7] = [
+const KINDS: [(&str, Named); 8] = [
     ("static", Named::Static),
     ("own", Named::Own),
     ("github_app", Named::GithubApp),
     ("oauth", Named::Oauth),
     ("aws", Named::Later),
     ("google", Named::Google),
-    ("vault", Named::Later),
+    ("certificate", Named::Certificate),
+    ("vault", Named::Vault),
 ];
 
 fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
@@ -78,15 +87,17 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
         Some(Named::Oauth) => oauth::oauth(value, &["kind", "hosts", "scope"]).map(|spec| CredentialKind::Oauth(Box::new(spec))),
         Some(Named::GithubApp) => github::kind(value),
         Some(Named::Google) => google::kind(value),
+        Some(Named::Certificate) => certificate::certificate(value),
+        Some(Named::Vault) => vault::vault(value),
         Some(Named::Later) => {
             let message = format!("kind `{text}`: not in this version");
-            kind.wrong(message, "this version has `static`, `own`, `oauth`, `github_app` and `google`");
+            kind.wrong(message, "this version has `static`, `own`, `oauth`, `github_app`, `google`, `certificate` and `vault`");
             return None;
         }
         None => {
             kind.wrong(
                 format!("`{}` is no kind of credential", shown(text)),
-                suggestion(text, &["static", "own", "oauth", "github_app", "google"]),
+                suggestion(text, &["static", "own", "oauth", "github_app", "google", "certificate", "vault"]),
             );
             return None;
         }
@@ -105,7 +116,34 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
         value.wrong("`scope` is missing: it says what is asked of the issuer for which intents", help);
         return None;
     }
-    Some(CredentialSpec { name: id.name.clone(), hosts: hosts?, kind: kind_spec?, scope: scope?, place: value.spot().place() })
+    let (kind, scope) = (kind_spec?, scope?);
+    if !vault::check(value, &kind, &scope) {
+        return None;
+    }
+    Some(CredentialSpec { name: id.name.clone(), hosts: hosts?, kind, scope, place: value.spot().place() })
+}
+
+impl CredentialKind {
+    /// The files with secrets that it names.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let secrets: Vec<&SecretSource> = match self {
+            Self::Static { secret, .. } => vec![secret],
+            Self::Own => Vec::new(),
+            Self::Certificate(CertificateSpec { from: CertificateFrom::Svid, .. }) => Vec::new(),
+            Self::Certificate(CertificateSpec { from: CertificateFrom::Files { cert, key }, .. }) => {
+                return vec![cert.clone(), key.clone()];
+            }
+            Self::GithubApp(app) => vec![&app.key],
+            Self::Google(google) => vec![google.source.secret()],
+            Self::Oauth(oauth) => oauth.sources(),
+            Self::Vault(vault) => vault.login.secret().into_iter().collect(),
+        };
+        let file = |source: &&SecretSource| match source {
+            SecretSource::File(path) => Some(path.clone()),
+            SecretSource::Env(_) => None,
+        };
+        secrets.iter().filter_map(file).collect()
+    }
 }
 
 /// What a kind can be asked for, by name, in a `scope` entry; None for a kind that issues nothing.
@@ -114,6 +152,7 @@ fn asks(kind: &str) -> Option<&'static [&'static str]> {
         "github_app" => Some(github::ASKS),
         "google" => Some(google::ASKS),
         "oauth" => Some(&oauth::ASKS),
+        "vault" => Some(&vault::ASKS),
         _ => None,
     }
 }
