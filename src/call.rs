@@ -42,7 +42,7 @@ pub use lease::{Inject, Lease, is_credential_field};
 pub use leash::{Leash, Release};
 pub use observed::{Observed, Offered, Sum};
 pub use path::{Path, PathError};
-pub use proof::{Identity, Origin, Proof};
+pub use proof::{Identity, Origin, PrincipalToken, Proof};
 pub use redirects::Redirects;
 pub use sign::{Leaving, Rewrite, SignRequest, Unsigned};
 pub use spiffe::spiffe_domain;

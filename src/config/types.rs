@@ -10,7 +10,7 @@ use crate::{
 };
 
 use super::{Delegation, Inbound, PeerSpec};
-use super::{IdentityRule, IssuerSpec, ListenTls, SpiffeSpec};
+use super::{IdentityRule, IssuerSpec, ListenTls, OauthSpec, SpiffeSpec};
 
 /// A checked configuration: what is here can be built, or says at build time which file is at fault.
 #[derive(Debug, Clone)]
@@ -269,6 +269,7 @@ pub enum CredentialKind {
     Static { secret: SecretSource, inject: InjectSpec },
     Own,
     Aws(Box<AwsSpec>),
+    Oauth(Box<OauthSpec>),
     GithubApp(GithubApp),
     Google(Google),
     Certificate(CertificateSpec),

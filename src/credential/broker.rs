@@ -11,7 +11,7 @@ use super::{
     environment::{is_credential_name, is_secret_value},
     foreign,
     issue::IssueCredential,
-    kind::{self, Certificate, Fixed, GithubApp, Google, Made, Own, Vault},
+    kind::{self, Certificate, Fixed, GithubApp, Google, Made, Oauth, Own, Vault},
     scope::Rules,
     scrub::Scrubber,
     source::{self, Env},
@@ -335,6 +335,7 @@ fn credential(spec: &CredentialSpec, made: &Made<'_>) -> Result<Credential, Prob
         CredentialKind::Google(config) => Arc::new(Google::new(config, made)?),
         CredentialKind::Certificate(certificate) => Arc::new(Certificate::new(certificate, made)?),
         CredentialKind::Vault(vault) => Arc::new(Vault::new(vault, made)?),
+        CredentialKind::Oauth(oauth) => Arc::new(Oauth::new(oauth, made)?),
     };
     Ok(Credential {
         name: spec.name.clone(),

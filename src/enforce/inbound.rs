@@ -206,6 +206,8 @@ impl Entrance {
         let rule = config.rules.iter().find(|rule| covers(&rule.path, path));
         let workflow = rule.map_or(&config.workflow, |rule| &rule.workflow);
         let mut start = Start::new(config.agent.clone(), workflow.clone(), entrant.principal.clone());
+        // Where a delegation token alone names the principal, none came.
+        start.proof = entrant.proof.as_ref().and_then(|p| p.token.clone());
         if let Some(received) = &entrant.received {
             start.before.clone_from(&received.links);
             start.ends = Some(received.expires);

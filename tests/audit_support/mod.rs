@@ -150,6 +150,7 @@ pub fn task() -> Task {
         workflow: "triage-issues".into(),
         purpose: "Label and answer new issues".into(),
         principal: Principal { id: "alice@acme.example".into(), verified: true, claims: serde_json::json!({}) },
+        proof: Default::default(),
         chain: Vec::new(),
         parent: None,
         trace: None,

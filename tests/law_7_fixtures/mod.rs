@@ -187,6 +187,7 @@ pub fn task_of(links: Vec<Link>) -> Task {
         workflow: last.workflow.unwrap(),
         purpose: "a test".into(),
         principal: Principal { id: "alice@acme.example".into(), verified: true, claims: json!({"team": "support"}) },
+        proof: Default::default(),
         chain: std::iter::once(alice).chain(links).collect(),
         parent: None,
         trace: None,
