@@ -19,6 +19,6 @@ mod source;
 pub use broker::{Broker, Choice};
 pub use environment::{Placeholder, is_credential_name, is_secret_value, placeholder_variables, placeholders};
 pub use issue::{Ask, Fault, IssueCredential, Issued, Pending, Request, Revoked};
-pub use lease::{Journal, JournalPlace, LeaseEvents, Leases, Listed, Wanted};
+pub use lease::{Journal, JournalPlace, LeaseEvents, Leases, Listed, Wanted, would_ask};
 pub use scope::Scope;
 pub use scrub::{Scanner, ScrubError, Scrubbed, Scrubber, ask_readable, scrub_response};

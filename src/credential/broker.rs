@@ -114,6 +114,14 @@ impl Broker {
         Ok(broker)
     }
 
+    /// With one credential of a test's own.
+    #[cfg(test)]
+    pub(super) fn of(credential: Arc<Credential>) -> Self {
+        let credentials = [(credential.name.clone(), credential)].into_iter().collect();
+        let (leaks, placeholders) = (ArcSwapOption::empty(), foreign::Placeholders::default());
+        Self { credentials, leaks, placeholders, warnings: Vec::new() }
+    }
+
     /// The values given to the agent in place of secrets: wherever they stand, they are none.
     #[must_use]
     pub fn with_placeholders<'a>(mut self, values: impl IntoIterator<Item = &'a str>) -> Self {
@@ -276,6 +284,13 @@ async fn watch(broker: Weak<Broker>, report: impl Fn(&Problem)) {
 }
 
 impl Credential {
+    /// With an issuer of a test's own.
+    #[cfg(test)]
+    pub(super) fn of(name: &str, issuer: Arc<dyn IssueCredential>, scope: &[ScopeSpec]) -> Arc<Self> {
+        let scope = Rules::new(scope).unwrap();
+        Arc::new(Self { name: name.into(), hosts: Vec::new(), issuer, scope, written: name.into() })
+    }
+
     /// Whether both are the same, also when one was loaded anew.
     pub(super) fn is(self: &Arc<Self>, other: &Arc<Self>) -> bool {
         Arc::ptr_eq(self, other) || self.written == other.written
