@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use crate::{
     credential::{Scope, Scrubber},
     secret::Secret,
+    tls::ClientCertificate,
 };
 
 use super::Path;
@@ -18,6 +19,8 @@ pub enum Inject {
     Header(HeaderName, HeaderValue),
     /// A query parameter, appended percent-encoded; the agent's own of that name are dropped.
     Query(Box<str>, Secret<Box<str>>),
+    /// Nothing stands in the request: Remit shows it in the handshake.
+    Certificate(Arc<ClientCertificate>),
     /// Nothing is injected: the agent's own login passes (credential kind `own`).
     Own,
 }
@@ -27,7 +30,7 @@ pub enum Inject {
 pub struct Lease {
     pub name: Arc<str>,
     pub kind: &'static str,
-    /// First 16 hex digits of SHA-256 of the value: names it in the audit without showing it.
+    /// First 16 hex digits of SHA-256 of the value, or of the certificate: names it in the audit without showing it.
     pub fingerprint: Arc<str>,
     pub expires: Option<OffsetDateTime>,
     /// What was asked of its issuer; None for a kind that is asked nothing.
@@ -55,7 +58,7 @@ impl Inject {
                 Ok(None)
             }
             Self::Query(name, value) => path.with_query(&query_with(path.query(), name, value.expose())).map(Some),
-            Self::Own => Ok(None),
+            Self::Certificate(_) | Self::Own => Ok(None),
         }
     }
 }

@@ -1,12 +1,18 @@
 //! Credentials as they stand in a file. A secret's value never stands there, and is never shown.
 
+mod certificate;
 mod github;
 mod google;
 mod scope;
+mod vault;
 
+pub use certificate::{CertificateFrom, CertificateSpec};
 pub use github::GithubApp;
 pub use google::{Google, GoogleFederation, GoogleImpersonation, GoogleSource};
 pub use scope::ScopeSpec;
+pub use vault::{VaultLogin, VaultSecret, VaultSpec};
+
+use std::path::PathBuf;
 
 use http::HeaderName;
 
@@ -47,10 +53,12 @@ enum Named {
     Own,
     GithubApp,
     Google,
+    Certificate,
+    Vault,
     Later,
 }
 
-const KINDS: [(&str, Named); 8] = [
+const KINDS: [(&str, Named); 9] = [
     ("static", Named::Static),
     ("own", Named::Own),
     ("github_app", Named::GithubApp),
@@ -58,7 +66,8 @@ const KINDS: [(&str, Named); 8] = [
     ("token_exchange", Named::Later),
     ("aws", Named::Later),
     ("google", Named::Google),
-    ("vault", Named::Later),
+    ("certificate", Named::Certificate),
+    ("vault", Named::Vault),
 ];
 
 fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
@@ -73,6 +82,8 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
         Some(Named::Own) => own_kind(value),
         Some(Named::GithubApp) => github::kind(value),
         Some(Named::Google) => google::kind(value),
+        Some(Named::Certificate) => certificate::certificate(value),
+        Some(Named::Vault) => vault::vault(value),
         Some(Named::Later) => {
             let message = format!("kind `{text}`: not in this version");
             kind.wrong(message, "this version has `static`, `own`, `github_app` and `google`");
@@ -97,7 +108,33 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
         value.wrong("`scope` is missing: it says what is asked of the issuer for which intents", help);
         return None;
     }
-    Some(CredentialSpec { name: id.name.clone(), hosts: hosts?, kind: kind_spec?, scope: scope?, place: value.spot().place() })
+    let (kind, scope) = (kind_spec?, scope?);
+    if !vault::check(value, &kind, &scope) {
+        return None;
+    }
+    Some(CredentialSpec { name: id.name.clone(), hosts: hosts?, kind, scope, place: value.spot().place() })
+}
+
+impl CredentialKind {
+    /// The files with secrets that it names.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let secrets: Vec<&SecretSource> = match self {
+            Self::Static { secret, .. } => vec![secret],
+            Self::Own => Vec::new(),
+            Self::Certificate(CertificateSpec { from: CertificateFrom::Svid, .. }) => Vec::new(),
+            Self::Certificate(CertificateSpec { from: CertificateFrom::Files { cert, key }, .. }) => {
+                return vec![cert.clone(), key.clone()];
+            }
+            Self::GithubApp(app) => vec![&app.key],
+            Self::Google(google) => vec![google.source.secret()],
+            Self::Vault(vault) => vault.login.secret().into_iter().collect(),
+        };
+        let file = |source: &&SecretSource| match source {
+            SecretSource::File(path) => Some(path.clone()),
+            SecretSource::Env(_) => None,
+        };
+        secrets.iter().filter_map(file).collect()
+    }
 }
 
 /// What a kind can be asked for, by name, in a `scope` entry; None for a kind that issues nothing.
@@ -105,6 +142,7 @@ fn asks(kind: &str) -> Option<&'static [&'static str]> {
     match kind {
         "github_app" => Some(github::ASKS),
         "google" => Some(google::ASKS),
+        "vault" => Some(&vault::ASKS),
         _ => None,
     }
 }

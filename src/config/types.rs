@@ -3,7 +3,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{Attested, GithubApp, Google, Review, ScopeSpec};
+use super::{Attested, CertificateSpec, GithubApp, Google, Review, ScopeSpec, VaultSpec};
 use crate::{
     call::{Effect, Host, Label, Mode, Unit, Window},
     secret::Secret,
@@ -270,19 +270,8 @@ pub enum CredentialKind {
     Own,
     GithubApp(GithubApp),
     Google(Google),
-}
-
-impl CredentialKind {
-    /// Where its secrets are.
-    #[must_use]
-    pub fn sources(&self) -> Vec<&SecretSource> {
-        match self {
-            Self::Static { secret, .. } => vec![secret],
-            Self::Own => Vec::new(),
-            Self::GithubApp(app) => vec![&app.key],
-            Self::Google(google) => vec![google.source.secret()],
-        }
-    }
+    Certificate(CertificateSpec),
+    Vault(Box<VaultSpec>),
 }
 
 /// Where a secret's value is; never the value itself.
