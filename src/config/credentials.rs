@@ -8,7 +8,7 @@ mod vault;
 
 pub use certificate::{CertificateFrom, CertificateSpec};
 pub use github::GithubApp;
-pub use google::{Google, GoogleFederation, GoogleImpersonation, GoogleSource};
+pub use google::{Google, GoogleFederation, GoogleImpersonation, GoogleSource, GoogleSubject};
 pub use scope::ScopeSpec;
 pub use vault::{VaultLogin, VaultSecret, VaultSpec};
 
@@ -126,7 +126,7 @@ impl CredentialKind {
                 return vec![cert.clone(), key.clone()];
             }
             Self::GithubApp(app) => vec![&app.key],
-            Self::Google(google) => vec![google.source.secret()],
+            Self::Google(google) => google.source.secret().into_iter().collect(),
             Self::Vault(vault) => vault.login.secret().into_iter().collect(),
         };
         let file = |source: &&SecretSource| match source {
