@@ -13,7 +13,7 @@ mod vault;
 pub use aws::{AwsKeys, AwsRole, AwsSpec};
 pub use certificate::{CertificateFrom, CertificateSpec};
 pub use github::GithubApp;
-pub use google::{Google, GoogleFederation, GoogleImpersonation, GoogleSource};
+pub use google::{Google, GoogleFederation, GoogleImpersonation, GoogleSource, GoogleSubject};
 pub use oauth::{
     ActorSpec, AssertionSpec, ClientProof, ClientSpec, KeepSpec, KeySpec, OauthGrant, OauthSpec, SignedSpec, SubjectSpec, TokenType,
 };
@@ -139,7 +139,7 @@ impl CredentialKind {
             }
             Self::Aws(aws) => aws.sources(),
             Self::GithubApp(app) => vec![&app.key],
-            Self::Google(google) => vec![google.source.secret()],
+            Self::Google(google) => google.source.secret().into_iter().collect(),
             Self::Oauth(oauth) => oauth.sources(),
             Self::Vault(vault) => vault.login.secret().into_iter().collect(),
         };
