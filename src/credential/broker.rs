@@ -11,7 +11,7 @@ use super::{
     environment::{is_credential_name, is_secret_value},
     foreign,
     issue::IssueCredential,
-    kind::{Certificate, Fixed, Made, Own, Vault},
+    kind::{Certificate, Fixed, GithubApp, Google, Made, Own, Vault},
     scope::Rules,
     scrub::Scrubber,
     source::{self, Env},
@@ -327,6 +327,8 @@ fn credential(spec: &CredentialSpec, made: &Made<'_>) -> Result<Credential, Prob
         CredentialKind::Own => Arc::new(Own::new(spec.name.clone())),
         CredentialKind::Certificate(certificate) => Arc::new(Certificate::new(certificate, made)?),
         CredentialKind::Vault(vault) => Arc::new(Vault::new(vault, made)?),
+        CredentialKind::GithubApp(config) => Arc::new(GithubApp::new(config, made)?),
+        CredentialKind::Google(config) => Arc::new(Google::new(config, made)?),
     };
     Ok(Credential {
         name: spec.name.clone(),

@@ -2,7 +2,13 @@
 
 mod certificate;
 mod fixed;
+mod github;
+mod google;
 mod own;
+mod parsed;
+mod said;
+#[cfg(test)]
+mod scripted;
 mod vault;
 
 use std::sync::Arc;
@@ -14,6 +20,8 @@ use crate::{fetch::Fetch, tls::OwnSvids};
 
 pub(super) use certificate::Certificate;
 pub(super) use fixed::Fixed;
+pub(super) use github::GithubApp;
+pub(super) use google::Google;
 pub(super) use own::Own;
 pub(super) use vault::Vault;
 
