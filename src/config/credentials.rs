@@ -12,6 +12,8 @@ pub use google::{Google, GoogleFederation, GoogleImpersonation, GoogleSource};
 pub use scope::ScopeSpec;
 pub use vault::{VaultLogin, VaultSecret, VaultSpec};
 
+use std::path::PathBuf;
+
 use http::HeaderName;
 
 use crate::{
@@ -64,8 +66,8 @@ const KINDS: [(&str, Named); 9] = [
     ("token_exchange", Named::Later),
     ("aws", Named::Later),
     ("google", Named::Google),
-    ("vault", Named::Vault),
     ("certificate", Named::Certificate),
+    ("vault", Named::Vault),
 ];
 
 fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
@@ -114,6 +116,28 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
         return None;
     }
     Some(CredentialSpec { name: id.name.clone(), hosts: hosts?, kind, scope, place: value.spot().place() })
+}
+
+impl CredentialKind {
+    /// The files with secrets that it names.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let secrets: Vec<&SecretSource> = match self {
+            Self::Static { secret, .. } => vec![secret],
+            Self::Own => Vec::new(),
+            Self::Certificate(CertificateSpec { from: CertificateFrom::Svid, .. }) => Vec::new(),
+            Self::Certificate(CertificateSpec { from: CertificateFrom::Files { cert, key }, .. }) => {
+                return vec![cert.clone(), key.clone()];
+            }
+            Self::GithubApp(app) => vec![&app.key],
+            Self::Google(google) => vec![google.source.secret()],
+            Self::Vault(vault) => vault.login.secret().into_iter().collect(),
+        };
+        let file = |source: &&SecretSource| match source {
+            SecretSource::File(path) => Some(path.clone()),
+            SecretSource::Env(_) => None,
+        };
+        secrets.iter().filter_map(file).collect()
+    }
 }
 
 /// What a kind can be asked for, by name, in a `scope` entry; None for a kind that issues nothing.

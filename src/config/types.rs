@@ -3,7 +3,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{Attested, CertificateFrom, CertificateSpec, GithubApp, Google, Review, ScopeSpec, VaultSpec};
+use super::{Attested, CertificateSpec, GithubApp, Google, Review, ScopeSpec, VaultSpec};
 use crate::{
     call::{Effect, Host, Label, Mode, Unit, Window},
     secret::Secret,
@@ -268,26 +268,10 @@ pub struct CredentialSpec {
 pub enum CredentialKind {
     Static { secret: SecretSource, inject: InjectSpec },
     Own,
-    Certificate(CertificateSpec),
-    Vault(Box<VaultSpec>),
     GithubApp(GithubApp),
     Google(Google),
-}
-
-impl CredentialKind {
-    /// Where its secrets are.
-    #[must_use]
-    pub fn sources(&self) -> Vec<&SecretSource> {
-        match self {
-            Self::Static { secret, .. } => vec![secret],
-            Self::Own => Vec::new(),
-            Self::GithubApp(app) => vec![&app.key],
-            Self::Google(google) => vec![google.source.secret()],
-            Self::Certificate(CertificateSpec { from: CertificateFrom::Files { cert, key }, .. }) => vec![cert, key],
-            Self::Certificate(CertificateSpec { from: CertificateFrom::Svid, .. }) => Vec::new(),
-            Self::Vault(vault) => vault.login.secret().into_iter().collect(),
-        }
-    }
+    Certificate(CertificateSpec),
+    Vault(Box<VaultSpec>),
 }
 
 /// Where a secret's value is; never the value itself.

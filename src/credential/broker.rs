@@ -325,10 +325,10 @@ fn credential(spec: &CredentialSpec, made: &Made<'_>) -> Result<Credential, Prob
             Arc::new(built.map_err(|p| if p.key.is_some() { p } else { p.key(format!("secret.{}", source::key(secret))) })?)
         }
         CredentialKind::Own => Arc::new(Own::new(spec.name.clone())),
-        CredentialKind::Certificate(certificate) => Arc::new(Certificate::new(certificate, made)?),
-        CredentialKind::Vault(vault) => Arc::new(Vault::new(vault, made)?),
         CredentialKind::GithubApp(config) => Arc::new(GithubApp::new(config, made)?),
         CredentialKind::Google(config) => Arc::new(Google::new(config, made)?),
+        CredentialKind::Certificate(certificate) => Arc::new(Certificate::new(certificate, made)?),
+        CredentialKind::Vault(vault) => Arc::new(Vault::new(vault, made)?),
     };
     Ok(Credential {
         name: spec.name.clone(),

@@ -1,8 +1,8 @@
 //! Kind `certificate`: what Remit shows to upstream in the handshake.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
-use crate::config::{CredentialKind, SecretSource, read::Value, units};
+use crate::config::{CredentialKind, read::Value, units};
 
 /// A client certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct CertificateSpec {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CertificateFrom {
     /// PEM: the chain, leaf first, and the key.
-    Files { cert: SecretSource, key: SecretSource },
+    Files { cert: PathBuf, key: PathBuf },
     /// The X.509-SVID that the Workload API gives.
     Svid,
 }
@@ -27,8 +27,8 @@ pub(super) fn certificate(value: &Value<'_>) -> Option<CredentialKind> {
     let svid = fields.optional("svid").is_some_and(|v| v.boolean() == Some(true));
     let from = match (fields.has("cert") || fields.has("key"), svid) {
         (true, false) => {
-            let cert = fields.required("cert", "name the PEM file of the certificate").and_then(Value::path).map(SecretSource::File);
-            let key = fields.required("key", "name the PEM file of the key").and_then(Value::path).map(SecretSource::File);
+            let cert = fields.required("cert", "name the PEM file of the certificate").and_then(Value::path);
+            let key = fields.required("key", "name the PEM file of the key").and_then(Value::path);
             Some(CertificateFrom::Files { cert: cert?, key: key? })
         }
         (false, true) => Some(CertificateFrom::Svid),

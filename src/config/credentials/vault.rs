@@ -56,7 +56,7 @@ pub struct VaultSecret {
 
 impl VaultLogin {
     /// What proves Remit there.
-    pub(in crate::config) fn secret(&self) -> Option<&SecretSource> {
+    pub(super) fn secret(&self) -> Option<&SecretSource> {
         match self {
             Self::Token(secret) | Self::Jwt { jwt: secret, .. } => Some(secret),
             Self::AppRole { secret_id, .. } => secret_id.as_ref(),

@@ -15,7 +15,7 @@ use super::{Made, fingerprint};
 use crate::{
     call::{Inject, Lease},
     clock,
-    config::{CertificateFrom, CertificateSpec},
+    config::{CertificateFrom, CertificateSpec, SecretSource},
     credential::{
         issue::{Ask, Fault, IssueCredential, Issued, Pending, Request},
         source::Watched,
@@ -62,8 +62,8 @@ impl Certificate {
         let from = match &spec.from {
             CertificateFrom::Svid => From::Svid(svids().map_err(|p| p.key("svid"))?),
             CertificateFrom::Files { cert, key } => From::Files {
-                cert: Watched::text(cert, made.env).map_err(|p| p.key("cert"))?,
-                key: Watched::text(key, made.env).map_err(|p| p.key("key"))?,
+                cert: Watched::text(&SecretSource::File(cert.clone()), made.env).map_err(|p| p.key("cert"))?,
+                key: Watched::text(&SecretSource::File(key.clone()), made.env).map_err(|p| p.key("key"))?,
             },
         };
         let own = Self { name: made.name.clone(), from, server, ready: ArcSwapOption::empty(), broken: AtomicBool::new(false) };
