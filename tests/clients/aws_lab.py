@@ -61,7 +61,7 @@ BOTO = f"""
 import boto3, os, sys, hashlib, io
 from botocore.config import Config
 style = os.environ.get("STYLE", "path")
-s3 = boto3.client("s3", region_name=os.environ.get("REGION", {REGION!r}), config=Config(s3={{"addressing_style": style}}, retries={{"total_max_attempts": 1}}))
+s3 = boto3.client("s3", region_name=os.environ.get("REGION", {REGION!r}), config=Config(s3={{"addressing_style": style}}, retries={{"total_max_attempts": 1}}, request_checksum_calculation=os.environ.get("CHECKSUMS", "when_supported")))
 """
 EVERY_WAY = BOTO + """
 from boto3.s3.transfer import TransferConfig
