@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -13,7 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 use remit::{
     admin::control::{Control, ControlSocket, Proving, ROUTES, VerifyToken, serve, serve_tcp},
-    authority::{NoEvents, Registry, RevokeLeases, Tasks},
+    authority::{NoEvents, Registry, RevokeLeases, Revoking, Tasks},
     call::{Mode, Principal, Task},
     clock::{Moment, SystemClock},
     config::Config,
@@ -251,6 +250,9 @@ async fn every_answer_is_one_that_is_described_and_every_described_answer_can_be
         (None, "get", "/v1/agents", None, 200),
         (Some("nonsense"), "get", "/v1/agents", None, 401),
         (Some(&*handle), "get", "/v1/agents", None, 403),
+        (None, "get", "/v1/leases", None, 200),
+        (Some("nonsense"), "get", "/v1/leases", None, 401),
+        (Some(&*handle), "get", "/v1/leases", None, 403),
         (None, "get", "/v1/agents/lead", None, 200),
         (Some("nonsense"), "get", "/v1/agents/lead", None, 401),
         (Some(&*handle), "get", "/v1/agents/lead", None, 403),
@@ -370,8 +372,8 @@ async fn an_orchestrator_starts_tasks_for_whom_its_token_proves_and_nothing_else
 struct Slow(CancellationToken);
 
 impl RevokeLeases for Slow {
-    fn revoke(&self, _: Arc<Task>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(self.0.clone().cancelled_owned())
+    fn revoke(&self, _: &Arc<Task>) -> Option<Revoking> {
+        Some(Box::pin(self.0.clone().cancelled_owned()))
     }
 }
 

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use crate::{
     credential::{Scope, Scrubber},
     secret::Secret,
+    tls::ClientCertificate,
 };
 
 use super::{Path, SignRequest};
@@ -20,6 +21,8 @@ pub enum Inject {
     Query(Box<str>, Secret<Box<str>>),
     /// The request is signed: what the agent signed it with is out, and the signature is over what leaves.
     Sign(Arc<dyn SignRequest>),
+    /// Nothing stands in the request: Remit shows it in the handshake.
+    Certificate(Arc<ClientCertificate>),
     /// Nothing is injected: the agent's own login passes (credential kind `own`).
     Own,
 }
@@ -29,7 +32,7 @@ pub enum Inject {
 pub struct Lease {
     pub name: Arc<str>,
     pub kind: &'static str,
-    /// First 16 hex digits of SHA-256 of the value: names it in the audit without showing it.
+    /// First 16 hex digits of SHA-256 of the value, or of the certificate: names it in the audit without showing it.
     pub fingerprint: Arc<str>,
     pub expires: Option<OffsetDateTime>,
     /// What was asked of its issuer; None for a kind that is asked nothing.
@@ -58,7 +61,7 @@ impl Inject {
             }
             Self::Query(name, value) => path.with_query(&query_with(path.query(), name, value.expose())).map(Some),
             // Signed when all else that leaves is known.
-            Self::Sign(_) | Self::Own => Ok(None),
+            Self::Sign(_) | Self::Certificate(_) | Self::Own => Ok(None),
         }
     }
 }

@@ -1,10 +1,20 @@
 //! Credentials as they stand in a file. A secret's value never stands there, and is never shown.
 
 mod aws;
+mod certificate;
+mod github;
+mod google;
 mod scope;
+mod vault;
 
 pub use aws::{AwsKeys, AwsRole, AwsSpec};
+pub use certificate::{CertificateFrom, CertificateSpec};
+pub use github::GithubApp;
+pub use google::{Google, GoogleFederation, GoogleImpersonation, GoogleSource};
 pub use scope::ScopeSpec;
+pub use vault::{VaultLogin, VaultSecret, VaultSpec};
+
+use std::path::PathBuf;
 
 use http::HeaderName;
 
@@ -44,18 +54,23 @@ enum Named {
     Static,
     Own,
     Aws,
+    GithubApp,
+    Google,
+    Certificate,
+    Vault,
     Later,
 }
 
-const KINDS: [(&str, Named); 8] = [
+const KINDS: [(&str, Named); 9] = [
     ("static", Named::Static),
     ("own", Named::Own),
-    ("github_app", Named::Later),
+    ("github_app", Named::GithubApp),
     ("oauth", Named::Later),
     ("token_exchange", Named::Later),
     ("aws", Named::Aws),
-    ("gcp", Named::Later),
-    ("vault", Named::Later),
+    ("google", Named::Google),
+    ("certificate", Named::Certificate),
+    ("vault", Named::Vault),
 ];
 
 fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
@@ -69,13 +84,17 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
         Some(Named::Static) => static_kind(value),
         Some(Named::Own) => own_kind(value),
         Some(Named::Aws) => aws::kind(value),
+        Some(Named::GithubApp) => github::kind(value),
+        Some(Named::Google) => google::kind(value),
+        Some(Named::Certificate) => certificate::certificate(value),
+        Some(Named::Vault) => vault::vault(value),
         Some(Named::Later) => {
             let message = format!("kind `{text}`: not in this version");
-            kind.wrong(message, "this version has `static` and `own`");
+            kind.wrong(message, "this version has `static`, `own`, `github_app` and `google`");
             return None;
         }
         None => {
-            kind.wrong(format!("`{}` is no kind of credential", shown(text)), suggestion(text, &["static", "own"]));
+            kind.wrong(format!("`{}` is no kind of credential", shown(text)), suggestion(text, &["static", "own", "github_app", "google"]));
             return None;
         }
     };
@@ -85,24 +104,69 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
     let scope = match entries.iter().find(|(key, _)| *key == "scope") {
         // A kind that is asked for nothing has no such key, and says so.
         None => Some(Vec::new()),
-        Some((_, scope)) => asks.map_or(Some(Vec::new()), |asks| scope::scope(scope, asks)),
+        Some((_, scope)) => {
+            shapes(text, scope);
+            asks.map_or(Some(Vec::new()), |asks| scope::scope(scope, asks))
+        }
     };
     if scope.as_ref().is_some_and(Vec::is_empty) && asks.is_some() {
         let help = format!("add `scope: [{{intents: [github.issues.*], …}}]`; asked can be: {}", asks.unwrap_or_default().join(", "));
         value.wrong("`scope` is missing: it says what is asked of the issuer for which intents", help);
         return None;
     }
+    let (kind, scope) = (kind_spec?, scope?);
     if text == "aws" {
-        aws::check(value, scope.as_deref().unwrap_or_default())?;
+        aws::check(value, &scope)?;
     }
-    Some(CredentialSpec { name: id.name.clone(), hosts: hosts?, kind: kind_spec?, scope: scope?, place: value.spot().place() })
+    if !vault::check(value, &kind, &scope) {
+        return None;
+    }
+    Some(CredentialSpec { name: id.name.clone(), hosts: hosts?, kind, scope, place: value.spot().place() })
+}
+
+impl CredentialKind {
+    /// The files with secrets that it names.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let secrets: Vec<&SecretSource> = match self {
+            Self::Static { secret, .. } => vec![secret],
+            Self::Own => Vec::new(),
+            Self::Certificate(CertificateSpec { from: CertificateFrom::Svid, .. }) => Vec::new(),
+            Self::Certificate(CertificateSpec { from: CertificateFrom::Files { cert, key }, .. }) => {
+                return vec![cert.clone(), key.clone()];
+            }
+            Self::GithubApp(app) => vec![&app.key],
+            Self::Google(google) => vec![google.source.secret()],
+            Self::Aws(aws) => aws.secrets(),
+            Self::Vault(vault) => vault.login.secret().into_iter().collect(),
+        };
+        let file = |source: &&SecretSource| match source {
+            SecretSource::File(path) => Some(path.clone()),
+            SecretSource::Env(_) => None,
+        };
+        secrets.iter().filter_map(file).collect()
+    }
 }
 
 /// What a kind can be asked for, by name, in a `scope` entry; None for a kind that issues nothing.
 fn asks(kind: &str) -> Option<&'static [&'static str]> {
     match kind {
         "aws" => Some(aws::ASKS),
+        "github_app" => Some(github::ASKS),
+        "google" => Some(google::ASKS),
+        "vault" => Some(&vault::ASKS),
         _ => None,
+    }
+}
+
+/// Whether what each entry of a `scope` asks is what the kind's issuer could be asked.
+fn shapes(kind: &str, scope: &Value<'_>) {
+    let check = match kind {
+        "github_app" => github::asked,
+        "google" => google::asked,
+        _ => return,
+    };
+    for entry in scope.list().unwrap_or_default() {
+        check(&entry, &entry.entries().unwrap_or_default());
     }
 }
 

@@ -8,8 +8,8 @@ use std::{
 use crate::{
     call::Mode,
     config::{
-        Audit, Ca, CatalogSource, Config, CredentialKind, Delegation, Limits, Listen, Policies, RegistrySpec, Roots, SecretSource,
-        TaskSpec, Timeouts, Tls, Upstream, UpstreamProxy,
+        Audit, Ca, CatalogSource, Config, Delegation, Limits, Listen, Policies, RegistrySpec, Roots, TaskSpec, Timeouts, Tls, Upstream,
+        UpstreamProxy,
         credentials::{RawCredential, credentials},
         cross, files,
         inbound::{self, RawInbound},
@@ -98,11 +98,7 @@ impl Config {
         self.credentials = credentials.into_iter().filter_map(|c| c.spec).collect();
         self.ambient = ambient.map(|a| a.spec);
         self.files = files;
-        for credential in &self.credentials {
-            if let CredentialKind::Static { secret: SecretSource::File(path), .. } = &credential.kind {
-                self.files.push(path.clone());
-            }
-        }
+        self.files.extend(self.credentials.iter().flat_map(|c| c.kind.files()));
         let mut seen = std::collections::HashSet::new();
         self.files.retain(|f| seen.insert(f.clone()));
         self

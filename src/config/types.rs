@@ -3,7 +3,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{Attested, AwsSpec, Review, ScopeSpec};
+use super::{Attested, AwsSpec, CertificateSpec, GithubApp, Google, Review, ScopeSpec, VaultSpec};
 use crate::{
     call::{Effect, Host, Label, Mode, Unit, Window},
     secret::Secret,
@@ -269,6 +269,10 @@ pub enum CredentialKind {
     Static { secret: SecretSource, inject: InjectSpec },
     Own,
     Aws(Box<AwsSpec>),
+    GithubApp(GithubApp),
+    Google(Google),
+    Certificate(CertificateSpec),
+    Vault(Box<VaultSpec>),
 }
 
 /// Where a secret's value is; never the value itself.

@@ -29,6 +29,7 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 
 use super::{
+    basic,
     broker::{Broker, Choice, Credential},
     issue::{Fault, Request},
     scope::{Scope, Uses},
@@ -117,7 +118,8 @@ impl Leases {
             return Ok(None);
         }
         let request = Request { task: wanted.permit.task(), head: wanted.head, intents: wanted.intents, now: wanted.now };
-        self.lease_for(&choice.0, &request, wanted.by, wanted.patience).await.map(Some)
+        let lease = self.lease_for(&choice.0, &request, wanted.by, wanted.patience).await?;
+        Ok(Some(basic::fit(lease, wanted.intents)))
     }
 
     pub(super) async fn lease_for(
@@ -166,7 +168,7 @@ impl Leases {
         by: Option<&Value>,
         patience: Duration,
     ) -> Result<Lease, Refusal> {
-        let scope = asked(credential, request, by)?;
+        let scope = asked(credential, request.task, request.intents, by)?;
         let of = self.0.of_task(request.task);
         let uses = match (request.intents, by) {
             ([intent], None) => credential.scope.uses_of(intent),
@@ -368,12 +370,23 @@ impl OfTask {
     }
 }
 
+/// What would be asked of the issuer for a call; None for a credential that asks none.
+///
+/// # Errors
+/// `credential_unavailable` when nothing can be asked for it.
+pub fn would_ask(choice: &Choice, task: &Task, intents: &[Intent], by: Option<&Value>) -> Result<Option<Scope>, Refusal> {
+    if !choice.0.issuer.scoped() {
+        return Ok(None);
+    }
+    asked(&choice.0, task, intents, by).map(Some)
+}
+
 /// What is asked of the issuer for a call.
-fn asked(credential: &Credential, request: &Request<'_>, by: Option<&Value>) -> Result<Scope, Refusal> {
+fn asked(credential: &Credential, task: &Task, intents: &[Intent], by: Option<&Value>) -> Result<Scope, Refusal> {
     if !credential.issuer.scoped() {
         return Ok(Scope::new(serde_json::Map::new()));
     }
-    let asked = credential.scope.ask(&*credential.issuer, request.task, request.intents, by);
+    let asked = credential.scope.ask(&*credential.issuer, task, intents, by);
     asked.map_err(|why| unavailable(credential, &Fault::Refused(why)))
 }
 

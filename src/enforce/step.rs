@@ -9,8 +9,8 @@ use crate::{
     audit::{DecisionRecord, Passed},
     authority::{Reservation, token::Delegations},
     call::{
-        Accepted, Account, Armed, Arriving, Body, Decision, Identified, Intent, Label, Lease, LimitRule, Mode, Observed, Operation, Param,
-        Permitted, Task, Understood, Unit, Verdict,
+        Accepted, Account, Armed, Arriving, Body, Decision, Identified, Inject, Intent, Label, Lease, LimitRule, Mode, Observed, Operation,
+        Param, Permitted, Task, Understood, Unit, Verdict,
     },
     clock::Moment,
     credential::{Choice, Scope, Wanted, ask_readable},
@@ -200,7 +200,11 @@ impl House {
             return Ok(armed);
         }
         let received = self.tasks().received(task);
-        match delegations.hand_over(task, understood.to(), &rules.registry, received.as_deref(), now) {
+        let certificate = armed.lease().and_then(|lease| match &lease.inject {
+            Inject::Certificate(certificate) => Some(&certificate.sha256),
+            _ => None,
+        });
+        match delegations.hand_over(task, understood.to(), &rules.registry, received.as_deref(), certificate, now) {
             Ok(Some(handed)) => Ok(armed.handing(handed)),
             Ok(None) => Ok(armed),
             Err(refusal) => Err(self.turn_known(rules, At::Armed(armed), refusal).await),

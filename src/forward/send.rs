@@ -11,7 +11,7 @@ use hyper::{body::Incoming, client::conn::TrySendError};
 
 use crate::{
     authority::token,
-    call::{Account, Armed, Body, Lease, Permit},
+    call::{Account, Armed, Body, Destination, Inject, Lease, Permit},
     refusal::{Reason, Refusal},
     tls::Offer,
 };
@@ -63,7 +63,7 @@ impl Forward {
         // call is cheaper on a connection that it has to itself.
         let offer = if head.version == Version::HTTP_2 { Offer::Both } else { Offer::H1 };
         let upgrade = head.upgrade.take();
-        let ready = self.0.pool.site(&head.to).and_then(|site| {
+        let ready = self.site(&head.to, lease.as_ref()).and_then(|site| {
             let mut request = Box::new(canonical(head, body, hash, &permit, lease.as_ref(), prepare)?);
             if let Some(handed) = handed {
                 // Whatever the agent sent of that name is out already.
@@ -100,6 +100,14 @@ impl Forward {
         Sent { account, lease, reply }
     }
 
+    /// Where the call goes: a destination, and the certificate that is shown there.
+    fn site(&self, to: &Destination, lease: Option<&Lease>) -> Result<Arc<Site>, Refusal> {
+        match lease.map(|l| &l.inject) {
+            Some(Inject::Certificate(certificate)) => self.0.pool.showing(to, certificate, || self.0.dialer.showing(certificate)),
+            _ => self.0.pool.site(to),
+        }
+    }
+
     /// Sends over a pooled connection, or a new one; redials once while no byte has left.
     async fn exchange(
         &self,
@@ -131,7 +139,7 @@ impl Forward {
     /// Opens a connection, for a permit that still holds when it is open.
     async fn dial(&self, site: &Arc<Site>, permit: Permit, offer: Offer) -> Result<Connection, Refusal> {
         self.reap();
-        let (wire, permit) = self.0.dialer.open(permit, &site.to, offer).await?;
+        let (wire, permit) = self.0.dialer.open(permit, site, offer).await?;
         let connection = site.speak(wire, offer).await?;
         match permit.void(std::time::Instant::now()) {
             Some(reason) => Err(Refusal::new(reason, "the task changed while a connection was opened")),
@@ -148,7 +156,7 @@ impl Forward {
         protocol: &str,
         leaving: &(impl Fn() + Send + Sync),
     ) -> Result<Answered, Refusal> {
-        let (wire, _spent) = self.0.dialer.open(permit, &site.to, Offer::H1).await?;
+        let (wire, _spent) = self.0.dialer.open(permit, site, Offer::H1).await?;
         let failed = |e: hyper::Error| unreachable(&site.to, &e.to_string());
         let mut sender = speak_upgradable(wire).await.map_err(failed)?;
         shape(&mut request, site, Form::H1Upgrade(protocol)).map_err(|e| unreachable(&site.to, &e.to_string()))?;

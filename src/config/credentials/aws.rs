@@ -47,6 +47,14 @@ pub struct AwsRole {
     pub sts: Option<Endpoint>,
 }
 
+impl AwsSpec {
+    /// Where its secrets are.
+    pub(super) fn secrets(&self) -> Vec<&SecretSource> {
+        let keys = self.keys.iter().flat_map(|k| [&k.id, &k.secret].into_iter().chain(&k.token));
+        keys.chain(self.role.iter().filter_map(|r| r.web_identity.as_ref())).collect()
+    }
+}
+
 /// What a role's sessions can be asked for.
 pub(super) const ASKS: &[&str] = &["allow"];
 
