@@ -30,7 +30,7 @@ pub use account::{Account, Outcome, Recorder};
 pub use arriving::Arriving;
 pub use body::{Body, BodyError};
 pub use caller::{Caller, How, Listener};
-pub use decision::{Decision, LimitRule, Unit, Verdict, Window};
+pub use decision::{Decision, LimitRule, Returns, Unit, Verdict, Window};
 pub use head::{Destination, Head, Scheme};
 pub use host::{Host, HostError};
 pub use id::{DecisionId, TaskId, TraceId};
