@@ -9,10 +9,12 @@ mod environment;
 mod foreign;
 mod issue;
 mod kind;
+mod minted;
 mod scrub;
 mod source;
 
 pub use broker::{Broker, Choice};
 pub use environment::{Placeholder, is_credential_name, is_secret_value, placeholder_variables, placeholders};
 pub use issue::{IssueCredential, Pending, Request, Revoked};
-pub use scrub::{Scanner, ScrubError, Scrubbed, Scrubber, ask_readable, scrub_response};
+pub use minted::{Withheld, Withhold};
+pub use scrub::{Scanner, ScrubError, Scrubbed, Scrubber, ask_readable, clean_response, scrub_response};

@@ -14,7 +14,7 @@ use std::fmt;
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 use http::{HeaderMap, HeaderValue};
 
-pub use body::{ScrubError, Scrubbed, ask_readable, scrub_response};
+pub use body::{ScrubError, Scrubbed, ask_readable, clean_response, scrub_response};
 pub use scan::Scanner;
 
 use crate::secret::Secret;

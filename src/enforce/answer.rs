@@ -60,7 +60,7 @@ impl Answer {
             account.outcome.cut_since = self.task.as_ref().and_then(|task| task.over_since());
             account.outcome.reason = match error {
                 ScrubError::Upstream(cut) => cut.reason(),
-                ScrubError::Cut | ScrubError::Encoding => Some(crate::refusal::Reason::UpstreamUnreachable),
+                ScrubError::Cut | ScrubError::Encoding | ScrubError::Withheld => Some(crate::refusal::Reason::UpstreamUnreachable),
             };
         }
         self.settle(false);
