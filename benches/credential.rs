@@ -12,6 +12,8 @@ use remit::{
     call::{Body, Destination, Effect, ErrorForm, Head, Host, Operation, Path, Provider, Scheme},
     config::{CredentialKind, CredentialSpec, InjectSpec, Place, SecretSource},
     credential::{Broker, Scanner, Scrubber},
+    fetch::Fetch,
+    tls::UpstreamTls,
 };
 
 const ROUNDS: usize = 9;
@@ -99,8 +101,9 @@ fn to() -> Destination {
 
 fn broker() -> Broker {
     let kind = CredentialKind::Static { secret: SecretSource::Env("TOKEN".into()), inject: InjectSpec::Bearer };
-    let spec = CredentialSpec { name: "github".into(), hosts: vec![to().host], kind, place: Place::default() };
-    Broker::with_environment(&[spec], &|_| Some(SECRET.into())).unwrap()
+    let spec = CredentialSpec { name: "github".into(), hosts: vec![to().host], kind, scope: Vec::new(), place: Place::default() };
+    let fetch = Fetch::new(UpstreamTls::new(rustls::RootCertStore::empty()).unwrap(), &[]);
+    Broker::with_environment(&[spec], &fetch, &|_| Some(SECRET.into())).unwrap()
 }
 
 fn operation() -> Operation {

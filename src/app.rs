@@ -7,6 +7,7 @@ mod front;
 mod guardrails;
 mod orchestrators;
 mod reload;
+mod scopes;
 mod state;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -24,9 +25,10 @@ use crate::{
     call::{Effect, Listener},
     clock::{Moment, SystemClock},
     config::{Ca, Config, ControlTcp, Inbound, OperationFacts, RegistrySpec, SecretSource},
-    credential::Broker,
+    credential::{Broker, Leases},
     decide::{self, Decider},
     enforce::{Entrance, House, Parts, Rules},
+    fetch::Fetch,
     forward::{Forward, Inward},
     identify::Callers,
     intent::Catalog,
@@ -79,13 +81,16 @@ pub fn load_after(config: &Config, before: Option<&Rules>) -> Result<(Rules, Vec
     let mut problems = Vec::new();
     let roots = roots.map_err(|p| problems.push(p)).ok();
     let rest = rest.map_err(|p| problems.extend(p.0)).ok();
-    let (Some(roots), Some((catalog, registry, decider, broker, mut warnings))) = (roots, rest) else { return Err(Problems(problems)) };
+    let (Some(roots), Some((catalog, registry, decider, mut warnings))) = (roots, rest) else { return Err(Problems(problems)) };
     warnings.extend(config.unproved());
+    let tls = UpstreamTls::new(roots.clone()).map_err(|e| Problem::new(format!("TLS to upstream: {e}")))?;
+    let broker = Broker::new(&config.credentials, &Fetch::new(tls.clone(), &config.upstream.resolve))?;
+    warnings.extend(broker.warnings().iter().cloned());
+    scopes::check(&broker, &catalog)?;
     let callers = match config.issuers.is_empty() && config.spiffe.is_none() {
         true => None,
         false => Some(Arc::new(Callers::new(config, &roots, before.and_then(|b| b.callers.as_deref()))?)),
     };
-    let tls = UpstreamTls::new(roots).map_err(|e| Problem::new(format!("TLS to upstream: {e}")))?;
     let forward = Forward::new(&config.upstream, &config.timeouts, tls);
     let delegations = Arc::new(Delegations::load(config)?);
     let entrance = config.listen.inbound.as_ref().map(|inbound| entrance(inbound, config, &delegations)).transpose()?;
@@ -100,12 +105,11 @@ fn entrance(inbound: &Inbound, config: &Config, delegations: &Arc<Delegations>) 
     Ok(Entrance { config: inbound.clone(), inward, delegations: delegations.clone() })
 }
 
-type Rest = (Catalog, Registry, Decider, Broker, Vec<Problem>);
+type Rest = (Catalog, Registry, Decider, Vec<Problem>);
 
 fn load_rest(config: &Config) -> Result<Rest, Problems> {
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
-    let broker = Broker::new(&config.credentials).map_err(|p| problems.extend(p.0)).ok();
     let catalog = match Catalog::load(&config.catalog) {
         Ok(catalog) => catalog,
         Err(found) => {
@@ -129,11 +133,8 @@ fn load_rest(config: &Config) -> Result<Rest, Problems> {
             None
         }
     };
-    match (broker, decider) {
-        (Some(broker), Some(decider)) if problems.is_empty() => {
-            warnings.extend(broker.warnings().iter().cloned());
-            Ok((catalog, Registry::new(&registry, config.mode), decider, broker, warnings))
-        }
+    match decider {
+        Some(decider) if problems.is_empty() => Ok((catalog, Registry::new(&registry, config.mode), decider, warnings)),
         _ => Err(Problems(problems)),
     }
 }
@@ -235,7 +236,8 @@ impl App {
             }
             None => None,
         };
-        let house = House::new(Parts { rules, tasks, audit, metrics, terminator, drain: drain.clone() });
+        let leases = Arc::new(Leases::default());
+        let house = House::new(Parts { rules, tasks, leases, audit, metrics, terminator, drain: drain.clone() });
         house.tasks().review(&house.rules().registry, Moment::now());
         house.metrics().policy(&revision);
         let limits = Limits {

@@ -15,6 +15,7 @@ pub mod config;
 pub mod credential;
 pub mod decide;
 pub mod enforce;
+pub mod fetch;
 pub mod forward;
 pub mod identify;
 pub mod intent;

@@ -222,7 +222,7 @@ fn unmapped(call: &Call, task: Option<&Value>) -> Value {
     for name in ["workflow", "purpose", "principal", "delegation", "parent"] {
         put(&mut out, name, task.and_then(|t| t.get(name)).cloned());
     }
-    for name in ["outcome", "upstream", "bytes_up", "body_sha256", "scrubbed"] {
+    for name in ["outcome", "upstream", "bytes_up", "body_sha256", "scrubbed", "withheld"] {
         put(&mut out, name, call.outcome.as_ref().and_then(|o| o.get(name)).cloned());
     }
     Value::Object(out)

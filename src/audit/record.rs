@@ -184,6 +184,9 @@ pub(super) fn outcome(out: &mut Vec<u8>, o: &Outcome, time: OffsetDateTime, micr
     if o.scrubbed > 0 {
         count!(out, "scrubbed", u64::from(o.scrubbed));
     }
+    if let Some(what) = o.withheld.named() {
+        plain!(out, "withheld", what);
+    }
     key!(out, "ms");
     text::millis(out, micros);
     out.push(b'}');

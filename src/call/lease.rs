@@ -4,7 +4,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use time::OffsetDateTime;
 
-use crate::{credential::Scrubber, secret::Secret};
+use crate::{
+    credential::{Scope, Scrubber},
+    secret::Secret,
+};
 
 use super::Path;
 
@@ -27,6 +30,10 @@ pub struct Lease {
     /// First 16 hex digits of SHA-256 of the value: names it in the audit without showing it.
     pub fingerprint: Arc<str>,
     pub expires: Option<OffsetDateTime>,
+    /// What was asked of its issuer; None for a kind that is asked nothing.
+    pub scope: Option<Scope>,
+    /// Whether its issuer can be told to accept it no more.
+    pub revocable: bool,
     pub inject: Inject,
     /// Takes the value out of the answer. None when nothing is injected.
     pub scrubber: Option<Arc<Scrubber>>,

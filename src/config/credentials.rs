@@ -1,5 +1,9 @@
 //! Credentials as they stand in a file. A secret's value never stands there, and is never shown.
 
+mod scope;
+
+pub use scope::ScopeSpec;
+
 use http::HeaderName;
 
 use crate::{
@@ -72,7 +76,22 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
         }
     };
     let hosts = hosts(value, &entries);
-    Some(CredentialSpec { name: id.name.clone(), hosts: hosts?, kind: kind_spec?, place: value.spot().place() })
+    let scope = match entries.iter().find(|(key, _)| *key == "scope") {
+        // A kind that is asked for nothing has no such key, and says so.
+        None => Some(Vec::new()),
+        Some((_, scope)) => asks(text).map_or(Some(Vec::new()), |asks| scope::scope(scope, asks)),
+    };
+    if scope.as_ref().is_some_and(Vec::is_empty) && asks(text).is_some() {
+        let help = format!("add `scope: [{{intents: [github.issues.*], …}}]`; asked can be: {}", asks(text).unwrap_or_default().join(", "));
+        value.wrong("`scope` is missing: it says what is asked of the issuer for which intents", help);
+        return None;
+    }
+    Some(CredentialSpec { name: id.name.clone(), hosts: hosts?, kind: kind_spec?, scope: scope?, place: value.spot().place() })
+}
+
+/// What a kind can be asked for, by name, in a `scope` entry; None for a kind that issues nothing.
+fn asks(_kind: &str) -> Option<&'static [&'static str]> {
+    None
 }
 
 /// Exact names: a pattern could send a credential where nobody meant it to go.

@@ -3,7 +3,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{Attested, Review};
+use super::{Attested, Review, ScopeSpec};
 use crate::{
     call::{Effect, Host, Label, Mode, Returns, Unit, Window},
     secret::Secret,
@@ -261,6 +261,8 @@ pub struct CredentialSpec {
     /// Exact hosts it may go to.
     pub hosts: Vec<Host>,
     pub kind: CredentialKind,
+    /// What is asked of its issuer for which intents; empty for a kind that has none.
+    pub scope: Vec<ScopeSpec>,
     pub place: Place,
 }
 

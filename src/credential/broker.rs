@@ -1,8 +1,7 @@
 use std::{
     collections::HashMap,
-    ffi::OsString,
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ahash::RandomState;
@@ -11,13 +10,16 @@ use arc_swap::ArcSwapOption;
 use super::{
     environment::{is_credential_name, is_secret_value},
     foreign,
-    issue::{IssueCredential, Request},
-    kind::{Fixed, Own},
+    issue::IssueCredential,
+    kind::{Fixed, Made, Own},
+    scope::Rules,
     scrub::Scrubber,
+    source::{self, Env},
 };
 use crate::{
-    call::{Body, Destination, Head, Host, Intent, Lease, Mode, Operation, Permit, Scheme, Task},
-    config::{CredentialKind, CredentialSpec, SecretSource},
+    call::{Body, Destination, Head, Host, Operation, Scheme},
+    config::{CredentialKind, CredentialSpec, ScopeSpec},
+    fetch::Fetch,
     problem::{Problem, Problems, nearest},
     refusal::{Reason, Refusal},
 };
@@ -40,19 +42,16 @@ pub struct Broker {
 
 /// The credential that a call gets.
 #[derive(Debug, Clone)]
-pub struct Choice(Arc<Credential>);
+pub struct Choice(pub(super) Arc<Credential>);
 
+/// A configured credential.
 #[derive(Debug)]
-struct Credential {
-    name: Arc<str>,
+pub(super) struct Credential {
+    pub(super) name: Arc<str>,
     hosts: Vec<Host>,
-    kind: Kind,
-}
-
-#[derive(Debug)]
-enum Kind {
-    Static(Fixed),
-    Own(Own),
+    pub(super) issuer: Arc<dyn IssueCredential>,
+    /// What is asked of the issuer for which intents.
+    pub(super) scope: Rules,
 }
 
 impl Choice {
@@ -64,29 +63,13 @@ impl Choice {
     /// `static`, `own`, …
     #[must_use]
     pub fn kind(&self) -> &'static str {
-        self.0.issuer().kind()
+        self.0.issuer.kind()
     }
 
     /// Whether the agent's own login passes: the permit then needs `with_own_login`.
     #[must_use]
     pub fn is_own(&self) -> bool {
-        matches!(self.0.kind, Kind::Own(_))
-    }
-}
-
-impl Credential {
-    fn issuer(&self) -> &dyn IssueCredential {
-        match &self.kind {
-            Kind::Static(fixed) => fixed,
-            Kind::Own(own) => own,
-        }
-    }
-
-    fn query_name(&self) -> Option<&str> {
-        match &self.kind {
-            Kind::Static(fixed) => fixed.query_name(),
-            Kind::Own(_) => None,
-        }
+        self.0.issuer.is_own()
     }
 }
 
@@ -95,20 +78,20 @@ impl Broker {
     ///
     /// # Errors
     /// Every secret that is missing or unusable, each with the variable or file it should be in.
-    pub fn new(specs: &[CredentialSpec]) -> Result<Self, Problems> {
-        Self::with_environment(specs, &|name| std::env::var_os(name))
+    pub fn new(specs: &[CredentialSpec], fetch: &Fetch) -> Result<Self, Problems> {
+        Self::with_environment(specs, fetch, &|name| std::env::var_os(name))
     }
 
     /// As [`Broker::new`], with variables from `env`.
     ///
     /// # Errors
     /// As [`Broker::new`].
-    pub fn with_environment(specs: &[CredentialSpec], env: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, Problems> {
+    pub fn with_environment(specs: &[CredentialSpec], fetch: &Fetch, env: Env<'_>) -> Result<Self, Problems> {
         let mut credentials = HashMap::default();
         let (mut problems, mut warnings) = (Vec::new(), Vec::new());
         for spec in specs {
             let key = format!("credentials.{}", spec.name);
-            match credential(spec, env) {
+            match credential(spec, &Made { name: &spec.name, env, fetch }) {
                 Ok(built) => {
                     warnings.extend(warn_if_short(&built).map(|w| placed(w, spec)));
                     if credentials.insert(spec.name.clone(), Arc::new(built)).is_some() {
@@ -149,7 +132,7 @@ impl Broker {
 
     /// The kind of each configured credential, by name.
     pub fn kinds(&self) -> impl Iterator<Item = (&str, &'static str)> {
-        self.credentials.iter().map(|(name, c)| (&**name, c.issuer().kind()))
+        self.credentials.iter().map(|(name, c)| (&**name, c.issuer.kind()))
     }
 
     /// The credential for a call: the grant's, else the workflow's, else the provider's. None when
@@ -189,22 +172,20 @@ impl Broker {
         }
     }
 
-    /// The lease for a permitted call. None in `observe`, where nothing is injected.
-    ///
-    /// # Errors
-    /// When the task is over, or the issuer gives none.
-    pub async fn lease(
-        &self,
-        permit: &Permit,
-        choice: &Choice,
-        head: &Head,
-        intents: &[Intent],
-        now: Instant,
-    ) -> Result<Option<Lease>, Refusal> {
-        if permit.mode() == Mode::Observe {
-            return Ok(None);
-        }
-        lease_for(choice, Request { task: permit.task(), head, intents, now }).await.map(Some)
+    /// The scopes that credentials ask for, with the parameters that each fills in.
+    pub fn scopes(&self) -> impl Iterator<Item = (&Arc<str>, &ScopeSpec, &[Box<str>])> {
+        self.credentials.values().flat_map(|c| c.scope.uses().map(|(spec, uses)| (&c.name, spec, uses)))
+    }
+
+    /// Whether some credential's leases are issued for a task, and so are to be revoked.
+    #[must_use]
+    pub fn issues(&self) -> bool {
+        self.credentials.values().any(|c| c.issuer.scoped())
+    }
+
+    /// Who issues the credential of this name.
+    pub(super) fn issuer(&self, name: &str) -> Option<Arc<dyn IssueCredential>> {
+        self.credentials.get(name).map(|c| c.issuer.clone())
     }
 
     /// Judges what of a request is a credential although no credential field carries it, and
@@ -213,7 +194,7 @@ impl Broker {
     /// # Errors
     /// `foreign_credential`, naming the place and never the value.
     pub fn foreign(&self, head: &Head, body: &Body, choice: Option<&Choice>) -> Result<(), Refusal> {
-        let query = choice.and_then(|c| c.0.query_name());
+        let query = choice.and_then(|c| c.0.issuer.query_name());
         let own = choice.is_some_and(Choice::is_own);
         foreign::judge(head, body, &foreign::Known { placeholders: &self.placeholders, leaks: self.leaks.load().as_deref(), query, own })
     }
@@ -226,10 +207,8 @@ impl Broker {
             0..8 => value == secret.as_bytes(),
             _ => memchr::memmem::find(value, secret.as_bytes()).is_some(),
         };
-        let raw = self.credentials.values().any(|c| match &c.kind {
-            Kind::Static(fixed) => fixed.with_value(holds),
-            Kind::Own(_) => false,
-        });
+        let mut raw = false;
+        self.credentials.values().for_each(|c| c.issuer.secrets(&mut |secret| raw |= holds(secret)));
         raw || self.leaks.load().as_ref().is_some_and(|l| l.finds(value))
     }
 
@@ -246,8 +225,7 @@ impl Broker {
         let mut problems = Vec::new();
         let mut changed = false;
         for credential in self.credentials.values() {
-            let Kind::Static(fixed) = &credential.kind else { continue };
-            match fixed.refresh() {
+            match credential.issuer.refresh() {
                 Ok(new) => changed |= new,
                 Err(problem) => problems.push(problem.key(format!("credentials.{}", credential.name))),
             }
@@ -261,7 +239,7 @@ impl Broker {
     /// Looks at the secret files every second until the broker is gone; `report` gets each problem
     /// once, until it changes. Needs a tokio runtime.
     pub fn watch(self: &Arc<Self>, report: impl Fn(&Problem) + Send + 'static) {
-        if !self.credentials.values().any(|c| matches!(&c.kind, Kind::Static(f) if f.is_file())) {
+        if !self.credentials.values().any(|c| c.issuer.watches()) {
             return;
         }
         let broker = Arc::downgrade(self);
@@ -271,13 +249,11 @@ impl Broker {
     fn learn_leaks(&self) -> Result<(), Problems> {
         let mut values = Vec::new();
         for credential in self.credentials.values() {
-            if let Kind::Static(fixed) = &credential.kind {
-                fixed.with_value(|v| {
-                    if v.len() >= SHORT {
-                        values.push(crate::secret::Secret::new(v.as_bytes().to_vec()));
-                    }
-                });
-            }
+            credential.issuer.secrets(&mut |v| {
+                if v.len() >= SHORT {
+                    values.push(crate::secret::Secret::new(v.as_bytes().to_vec()));
+                }
+            });
         }
         let scrubber = Scrubber::new(values.iter().map(|v| v.expose().as_slice()))
             .map_err(|_| Problem::new("the configured secrets are too long to be searched for"))?;
@@ -297,28 +273,6 @@ async fn watch(broker: Weak<Broker>, report: impl Fn(&Problem)) {
     }
 }
 
-async fn lease_for(choice: &Choice, request: Request<'_>) -> Result<Lease, Refusal> {
-    still_on(request.task, request.now)?;
-    if let Some(lease) = choice.0.issuer().at_hand(&request) {
-        return Ok(lease);
-    }
-    let issuer = choice.0.issuer();
-    let lease = issuer.issue(request).await?;
-    if let Err(over) = still_on(request.task, Instant::now()) {
-        // One that arrives after the end is given back unused.
-        let _ = issuer.revoke(&lease).await;
-        return Err(over);
-    }
-    Ok(lease)
-}
-
-fn still_on(task: &Task, now: Instant) -> Result<(), Refusal> {
-    match task.over(now) {
-        None => Ok(()),
-        Some(reason) => Err(Refusal::new(reason, format!("no credential is given to {}, which is over", task.id))),
-    }
-}
-
 /// Whether a credential may go to a destination, or why not.
 fn goes_to(credential: &Credential, to: &Destination) -> Result<(), String> {
     if !credential.hosts.contains(&to.host) {
@@ -332,30 +286,23 @@ fn goes_to(credential: &Credential, to: &Destination) -> Result<(), String> {
     Ok(())
 }
 
-fn credential(spec: &CredentialSpec, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Credential, Problem> {
+fn credential(spec: &CredentialSpec, made: &Made<'_>) -> Result<Credential, Problem> {
     if spec.hosts.is_empty() {
         return Err(Problem::new("a credential without hosts goes nowhere").key("hosts").help("list the exact hosts it may go to"));
     }
-    let kind = match &spec.kind {
+    let issuer: Arc<dyn IssueCredential> = match &spec.kind {
         CredentialKind::Static { secret, inject } => {
-            let built = Fixed::new(spec.name.clone(), secret.clone(), inject.clone(), env);
-            Kind::Static(built.map_err(|p| if p.key.is_some() { p } else { p.key(secret_key(secret)) })?)
+            let built = Fixed::new(spec.name.clone(), secret, inject.clone(), made.env);
+            Arc::new(built.map_err(|p| if p.key.is_some() { p } else { p.key(format!("secret.{}", source::key(secret))) })?)
         }
-        CredentialKind::Own => Kind::Own(Own::new(spec.name.clone())),
+        CredentialKind::Own => Arc::new(Own::new(spec.name.clone())),
     };
-    Ok(Credential { name: spec.name.clone(), hosts: spec.hosts.clone(), kind })
-}
-
-fn secret_key(source: &SecretSource) -> &'static str {
-    match source {
-        SecretSource::Env(_) => "secret.env",
-        SecretSource::File(_) => "secret.file",
-    }
+    Ok(Credential { name: spec.name.clone(), hosts: spec.hosts.clone(), issuer, scope: Rules::new(&spec.scope)? })
 }
 
 fn warn_if_short(credential: &Credential) -> Option<Problem> {
-    let Kind::Static(fixed) = &credential.kind else { return None };
-    let length = fixed.with_value(str::len);
+    let mut length = usize::MAX;
+    credential.issuer.secrets(&mut |v| length = length.min(v.len()));
     (length < SHORT).then(|| {
         Problem::new(format!(
             "the secret has {length} bytes; one under {SHORT} can be guessed from what is scrubbed, and is not searched for in requests"

@@ -3,10 +3,23 @@
 mod fixed;
 mod own;
 
+use std::sync::Arc;
+
+use ring::digest::{SHA256, digest};
+
+use super::source::Env;
+use crate::fetch::Fetch;
+
 pub(super) use fixed::Fixed;
 pub(super) use own::Own;
 
-use ring::digest::{SHA256, digest};
+/// What a kind is made with, beside its configuration.
+pub(super) struct Made<'a> {
+    /// As the configuration names the credential.
+    pub(super) name: &'a Arc<str>,
+    pub(super) env: Env<'a>,
+    pub(super) fetch: &'a Fetch,
+}
 
 /// First 16 hex digits of SHA-256: names a value without showing it.
 pub(super) fn fingerprint(value: &[u8]) -> String {

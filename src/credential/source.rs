@@ -2,6 +2,9 @@
 
 use std::{ffi::OsString, fs, io, os::unix::fs::MetadataExt, path::Path};
 
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
 use crate::{config::SecretSource, problem::Problem, secret::Secret};
 
 /// No credential is larger; a file that is, is the wrong file.
@@ -9,7 +12,7 @@ const LARGEST: u64 = 64 << 10;
 
 /// A file's state when it was read; another state means it may hold another value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
+struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -19,7 +22,7 @@ pub(super) struct Stamp {
 
 impl Stamp {
     /// The file's state now, symbolic links followed (Kubernetes swaps them to rotate a secret).
-    pub(super) fn of(path: &Path) -> io::Result<Self> {
+    fn of(path: &Path) -> io::Result<Self> {
         let meta = fs::metadata(path)?;
         Ok(Self {
             device: meta.dev(),
@@ -31,27 +34,129 @@ impl Stamp {
     }
 }
 
-/// The value of a variable or file, checked to be one line of visible text.
-pub(super) fn read(source: &SecretSource, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Secret<String>, Problem> {
-    let text = match source {
-        SecretSource::Env(name) => from_env(name, env)?,
-        SecretSource::File(path) => from_file(path)?,
-    };
-    let named = || match source {
-        SecretSource::Env(name) => format!("the variable `{name}`"),
-        SecretSource::File(path) => format!("the file `{}`", path.display()),
-    };
-    if text.expose().is_empty() {
-        return Err(Problem::new(format!("{} is empty", named())).help("put the secret there"));
+/// A secret of the configuration, read again when its file changes.
+#[derive(Debug)]
+pub(super) struct Watched {
+    source: SecretSource,
+    lines: Lines,
+    value: ArcSwap<Secret<String>>,
+    /// The file's state when it was last read whole; None for a variable.
+    stamp: Mutex<Option<Stamp>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Lines {
+    One,
+    Any,
+}
+
+/// Variables by name.
+pub(super) type Env<'e> = &'e dyn Fn(&str) -> Option<OsString>;
+
+impl Watched {
+    /// One line of visible ASCII: what a header can carry.
+    pub(super) fn line(source: &SecretSource, env: Env<'_>) -> Result<Self, Problem> {
+        Self::new(source, Lines::One, env)
     }
+
+    /// Any text, such as a key in PEM.
+    pub(super) fn text(source: &SecretSource, env: Env<'_>) -> Result<Self, Problem> {
+        Self::new(source, Lines::Any, env)
+    }
+
+    fn new(source: &SecretSource, lines: Lines, env: Env<'_>) -> Result<Self, Problem> {
+        // Before the value, so that a change between the two is seen as one.
+        let stamp = stamp_of(source);
+        let value = lines.read(source, env)?;
+        Ok(Self { source: source.clone(), lines, value: ArcSwap::from_pointee(value), stamp: Mutex::new(stamp) })
+    }
+
+    /// The value in force.
+    pub(super) fn with<T>(&self, read: impl FnOnce(&str) -> T) -> T {
+        read(self.value.load().expose())
+    }
+
+    pub(super) fn is_file(&self) -> bool {
+        matches!(self.source, SecretSource::File(_))
+    }
+
+    /// Reads the file again if it changed; true when another value is in force. `fits` says what is
+    /// wrong with a new value. On a problem the old value stays, and the file is read again next time.
+    pub(super) fn refresh(&self, fits: impl FnOnce(&str) -> Result<(), Problem>) -> Result<bool, Problem> {
+        if !self.is_file() {
+            return Ok(false);
+        }
+        let mut stamp = self.stamp.lock();
+        let now = stamp_of(&self.source);
+        if now.is_some() && now == *stamp {
+            return Ok(false);
+        }
+        // A broken state is forgotten, so that it is reported until it is mended.
+        *stamp = None;
+        let value = self.lines.read(&self.source, &|_| None)?;
+        fits(value.expose())?;
+        *stamp = now;
+        let changed = value.expose() != self.value.load().expose();
+        if changed {
+            self.value.store(std::sync::Arc::new(value));
+        }
+        Ok(changed)
+    }
+}
+
+impl Lines {
+    fn read(self, source: &SecretSource, env: Env<'_>) -> Result<Secret<String>, Problem> {
+        match self {
+            Self::One => read(source, env),
+            Self::Any => read_text(source, env),
+        }
+    }
+}
+
+fn stamp_of(source: &SecretSource) -> Option<Stamp> {
+    match source {
+        SecretSource::Env(_) => None,
+        SecretSource::File(path) => Stamp::of(path).ok(),
+    }
+}
+
+/// The key that says where a secret is.
+pub(super) fn key(source: &SecretSource) -> &'static str {
+    match source {
+        SecretSource::Env(_) => "env",
+        SecretSource::File(_) => "file",
+    }
+}
+
+/// The value of a variable or file, checked to be one line of visible text.
+fn read(source: &SecretSource, env: Env<'_>) -> Result<Secret<String>, Problem> {
+    let text = read_text(source, env)?;
     if !text.expose().bytes().all(|b| (b' '..=b'~').contains(&b)) {
-        return Err(Problem::new(format!("{} holds more than one line, or characters that no header can carry", named()))
-            .help("a static secret is one line of visible ASCII"));
+        return Err(Problem::new(format!("{} holds more than one line, or characters that no header can carry", named(source)))
+            .help("such a secret is one line of visible ASCII"));
     }
     Ok(text)
 }
 
-fn from_env(name: &str, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Secret<String>, Problem> {
+fn read_text(source: &SecretSource, env: Env<'_>) -> Result<Secret<String>, Problem> {
+    let text = match source {
+        SecretSource::Env(name) => from_env(name, env)?,
+        SecretSource::File(path) => from_file(path)?,
+    };
+    if text.expose().is_empty() {
+        return Err(Problem::new(format!("{} is empty", named(source))).help("put the secret there"));
+    }
+    Ok(text)
+}
+
+fn named(source: &SecretSource) -> String {
+    match source {
+        SecretSource::Env(name) => format!("the variable `{name}`"),
+        SecretSource::File(path) => format!("the file `{}`", path.display()),
+    }
+}
+
+fn from_env(name: &str, env: Env<'_>) -> Result<Secret<String>, Problem> {
     let Some(value) = env(name) else {
         return Err(
             Problem::new(format!("the variable `{name}` is not set")).help(format!("export {name}, or use `secret: {{file: PATH}}`"))

@@ -12,7 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use crate::{
     call::{Account, Task},
     clock::Moment,
-    credential::{Scanner, ScrubError, Scrubbed, Scrubber, scrub_response},
+    credential::{Scanner, ScrubError, Scrubbed, Scrubber, clean_response},
     forward::{Cut, Progress, Until, Upstream},
 };
 
@@ -82,7 +82,7 @@ impl Answer {
 impl House {
     /// Hands the answer on: scrubbed, counted, and spliced where the protocols switch.
     pub(super) fn deliver(&self, delivered: Delivered, switch: Option<OnUpgrade>, asked: &Asked, began: Moment) -> Response<Answer> {
-        let Delivered { mut account, lease, reply, brief, until, sent, answered } = delivered;
+        let Delivered { mut account, lease, withhold, reply, brief, until, sent, answered } = delivered;
         self.metrics().upstream(brief.provider(), answered.duration_since(sent));
         self.metrics().overhead.observe((sent.duration_since(began.instant) + answered.elapsed()).as_secs_f64());
         let status = reply.response.status();
@@ -100,8 +100,9 @@ impl House {
             }
             return response.map(|_| Answer::new(Kind::Nothing, None, None, None));
         }
-        match scrub_response(response, scrubber) {
-            Ok(mut response) => {
+        match clean_response(response, scrubber, withhold) {
+            Ok((mut response, withheld)) => {
+                account.outcome.withheld = withheld;
                 *response.version_mut() = asked.version;
                 response.map(|body| Answer::new(Kind::Upstream(Box::new(body)), Some(account), reply.progress, Some(until.task)))
             }

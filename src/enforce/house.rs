@@ -14,7 +14,7 @@ use crate::{
     call::{Account, DecisionId, Outcome, Recorder},
     clock::{self, Moment},
     config::Config,
-    credential::Broker,
+    credential::{Broker, Leases},
     decide::Decider,
     forward::Forward,
     identify::Callers,
@@ -61,6 +61,8 @@ impl Rules {
 pub struct Parts {
     pub rules: Rules,
     pub tasks: Arc<Tasks>,
+    /// What is issued for tasks.
+    pub leases: Arc<Leases>,
     pub audit: Arc<Audit>,
     pub metrics: Arc<Metrics>,
     pub terminator: Terminator,
@@ -76,6 +78,7 @@ struct Inner {
     /// The registry of the rules in force, for who asks for nothing else.
     registry: Arc<ArcSwap<Registry>>,
     tasks: Arc<Tasks>,
+    leases: Arc<Leases>,
     audit: Arc<Audit>,
     recorder: Arc<dyn Recorder>,
     metrics: Arc<Metrics>,
@@ -106,7 +109,7 @@ impl Recorder for Outcomes {
 impl House {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { mut rules, tasks, audit, metrics, terminator, drain } = parts;
+        let Parts { mut rules, tasks, leases, audit, metrics, terminator, drain } = parts;
         rules.registry = Arc::new(rules.registry.adopting(tasks.known()).0);
         let kib = usize::try_from(rules.config.limits.body_total >> 10).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let recorder = Arc::new(Outcomes { audit: audit.clone(), metrics: metrics.clone() });
@@ -115,6 +118,7 @@ impl House {
             registry: Arc::new(ArcSwap::new(rules.registry.clone())),
             rules: ArcSwap::from_pointee(rules),
             tasks,
+            leases,
             audit,
             metrics,
             terminator,
@@ -160,6 +164,11 @@ impl House {
     #[must_use]
     pub fn tasks(&self) -> &Arc<Tasks> {
         &self.0.tasks
+    }
+
+    #[must_use]
+    pub fn leases(&self) -> &Arc<Leases> {
+        &self.0.leases
     }
 
     #[must_use]

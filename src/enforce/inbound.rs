@@ -18,6 +18,7 @@ use crate::{
     call::{Accepted, Account, Arriving, Body, Caller, Entering, How, Identified, Listener, Verdict},
     clock::Moment,
     config::Inbound,
+    credential::Withhold,
     decide,
     forward::{Inward, Until},
     identify,
@@ -183,7 +184,16 @@ impl House {
             .await;
         sent.account.hold(Box::new(entered));
         match sent.reply {
-            Ok(reply) => Ok(Delivered { account: sent.account, lease: None, reply, brief, until, sent: began, answered: Instant::now() }),
+            Ok(reply) => Ok(Delivered {
+                account: sent.account,
+                lease: None,
+                withhold: Withhold::default(),
+                reply,
+                brief,
+                until,
+                sent: began,
+                answered: Instant::now(),
+            }),
             Err(refusal) => {
                 sent.account.outcome.cut_since = until.task.over_since();
                 Err(Box::new(Turned { account: sent.account, brief, refusal }))

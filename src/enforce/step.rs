@@ -13,7 +13,7 @@ use crate::{
         Permitted, Task, Understood, Unit, Verdict,
     },
     clock::Moment,
-    credential::{Choice, ask_readable},
+    credential::{Choice, Scope, Wanted, Withhold, ask_readable},
     decide::Judged,
     forward::{Reply, Until},
     identify::{self, Arrival, Unserved},
@@ -33,6 +33,8 @@ type Step<T> = Result<T, Box<Turned>>;
 pub(super) struct Delivered {
     pub(super) account: Account,
     pub(super) lease: Option<Lease>,
+    /// What of the answer does not reach the agent.
+    pub(super) withhold: Withhold,
     pub(super) reply: Reply,
     pub(super) brief: Brief,
     pub(super) until: Until,
@@ -178,7 +180,9 @@ impl House {
         let Some(choice) = choice else { return Ok(permitted.armed(None)) };
         let understood = permitted.understood();
         let began = Instant::now();
-        let lease = rules.broker.lease(permitted.permit(), &choice, understood.head(), understood.intents(), now.instant).await;
+        let (permit, by) = (permitted.permit(), permitted.decision().scope.as_ref());
+        let wanted = Wanted { permit, head: understood.head(), intents: understood.intents(), by, now: now.instant };
+        let lease = self.leases().lease(&choice, wanted).await;
         self.metrics().lease_issued(choice.kind(), began.elapsed());
         match lease {
             Ok(lease) => Ok(permitted.armed(lease)),
@@ -224,7 +228,7 @@ impl House {
             revision: rules.decider.revision(),
             cached: permitted.cached(),
             lease: armed.lease(),
-            scope: decision.scope.as_ref(),
+            scope: armed.lease().and_then(|l| l.scope.as_ref()).map(Scope::as_json).or(decision.scope.as_ref()),
             grants: &decision.grants,
             limits: taken(permitted),
             tokens: asked_tokens(taken(permitted), understood.intents()),
@@ -259,16 +263,27 @@ impl House {
         let until = Until { task: permit.task().clone(), leash: permit.leash().cloned() };
         let decision = armed.permitted().decision().clone();
         let leads = armed.permitted().understood().intents().first().filter(|i| !i.operation.follows.is_empty()).cloned();
+        let withhold = withheld(&armed);
+        let searched = withhold.reads() || armed.lease().is_some_and(|lease| lease.scrubber.is_some());
         let began = Instant::now();
         // Marked as its first byte leaves; a call that stays is given back.
-        let sent = rules.forward.send(armed, ask_readable, || reservation.sent()).await;
+        let sent = rules.forward.send(armed, searched.then_some(ask_readable), || reservation.sent()).await;
         match sent.reply {
             Ok(reply) => {
                 self.touched(rules, &until.task, &decision, &brief, reply.response.status());
                 if let Some(intent) = leads {
                     until.task.redirects.note(&intent, reply.response.status(), reply.response.headers(), Instant::now());
                 }
-                Ok(Delivered { account: sent.account, lease: sent.lease, reply, brief, until, sent: began, answered: Instant::now() })
+                Ok(Delivered {
+                    account: sent.account,
+                    lease: sent.lease,
+                    withhold,
+                    reply,
+                    brief,
+                    until,
+                    sent: began,
+                    answered: Instant::now(),
+                })
             }
             Err(refusal) => {
                 let mut account = sent.account;
@@ -315,6 +330,17 @@ impl House {
             self.metrics().call(Some(&intent.operation.provider.id), Some(intent.operation.effect), verdict, reason);
         }
     }
+}
+
+/// What of a call's answer does not reach the agent. Who brought its own login has what comes of it; what
+/// is only observed is left as it is.
+fn withheld(armed: &Armed) -> Withhold {
+    let permitted = armed.permitted();
+    if permitted.permit().passes_own_login() {
+        return Withhold::default();
+    }
+    let understood = permitted.understood();
+    Withhold::of(understood.intents(), understood.head(), understood.body(), permitted.decision().returns)
 }
 
 /// The most tokens that a call lets a model answer with, where a limit counts them.

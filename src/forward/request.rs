@@ -25,14 +25,14 @@ pub(super) enum Form<'a> {
 
 /// The request that was judged, rebuilt from its parsed form: what is between agent and Remit only
 /// is taken out, the agent's own credentials too unless the permit passes them, and the lease is
-/// put in. `prepare` sees the fields of a request that carries an injected credential. `shape` then
+/// put in. `prepare` sees the fields of a request whose answer is searched. `shape` then
 /// fits it to a connection.
 pub(super) fn canonical(
     head: Head,
     body: Outbound,
     permit: &Permit,
     lease: Option<&Lease>,
-    prepare: fn(&mut HeaderMap),
+    prepare: Option<fn(&mut HeaderMap)>,
 ) -> Result<Request<Outbound>, Refusal> {
     let Head { method, mut path, mut headers, .. } = head;
     let keep_own = permit.passes_own_login();
@@ -41,9 +41,9 @@ pub(super) fn canonical(
         let injected = lease.inject.apply(&mut headers, &path);
         let injected = injected.map_err(|_| Refusal::new(Reason::CredentialUnavailable, "the query credential cannot stand in a query"))?;
         path = injected.unwrap_or(path);
-        if lease.scrubber.is_some() {
-            prepare(&mut headers);
-        }
+    }
+    if let Some(prepare) = prepare {
+        prepare(&mut headers);
     }
     let mut request = Request::new(body);
     *request.method_mut() = method;

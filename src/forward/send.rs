@@ -43,9 +43,9 @@ pub struct Reply {
 
 impl Forward {
     /// Sends the call and waits for the head of the answer. Races the end of the task all the way.
-    /// `prepare` sees the fields of a request that carries an injected credential; `leaving` is told
+    /// `prepare` sees the fields of a request whose answer is searched; `leaving` is told
     /// before the first byte may reach upstream.
-    pub async fn send(&self, armed: Armed, prepare: fn(&mut HeaderMap), leaving: impl Fn() + Send + Sync) -> Sent {
+    pub async fn send(&self, armed: Armed, prepare: Option<fn(&mut HeaderMap)>, leaving: impl Fn() + Send + Sync) -> Sent {
         let handed = armed.handed().map(|h| h.value.clone());
         let (mut head, body, permit, lease, mut account) = armed.into_parts();
         note_body(&mut account, &body);

@@ -10,6 +10,7 @@ use crate::{
     call::{Identity, Principal, Proof},
     clock::Moment,
     config::{Config, Roots},
+    fetch::Fetch,
     jose::Token,
     problem::{Problem, Problems},
     refusal::{Reason, Refusal},
@@ -46,7 +47,7 @@ impl Callers {
         for spec in &config.issuers {
             let made = servers(spec.ca.as_deref(), roots).and_then(|tls| {
                 let before = before.and_then(|b| b.issuers.get(&spec.issuer));
-                Issuer::new(spec, tls, before)
+                Issuer::new(spec, Fetch::new(tls, &config.upstream.resolve), before)
             });
             match made {
                 Ok(issuer) => drop(issuers.insert(spec.issuer.clone(), issuer)),

@@ -11,8 +11,9 @@ use crate::{
     jose::{Claims, Fault, Leeway, Token},
     problem::Problem,
     refusal::{Reason, Refusal},
-    tls::UpstreamTls,
 };
+
+use crate::fetch::Fetch;
 
 use super::{
     fetch::Ask,
@@ -46,14 +47,14 @@ pub(super) enum For {
 
 impl Issuer {
     /// `before` had the same spec: what it has fetched goes on counting.
-    pub(super) fn new(spec: &IssuerSpec, tls: UpstreamTls, before: Option<&Self>) -> Result<Self, Problem> {
+    pub(super) fn new(spec: &IssuerSpec, fetch: Fetch, before: Option<&Self>) -> Result<Self, Problem> {
         let by = match (before.filter(|b| b.spec == *spec).map(|b| &b.by), &spec.by) {
             // A file is read anew, since it may be what has changed.
             (Some(By::Keys(source)), ProvenBy::Keys(from)) if !matches!(from, crate::config::KeysFrom::File(_)) => By::Keys(source.clone()),
             (Some(By::Review(reviewer)), _) => By::Review(reviewer.clone()),
-            (_, ProvenBy::Review(at)) => By::Review(Arc::new(Reviewer::new(at.clone(), Ask::new(tls, spec.token.clone())))),
+            (_, ProvenBy::Review(at)) => By::Review(Arc::new(Reviewer::new(at.clone(), Ask::new(fetch, spec.token.clone())))),
             (_, ProvenBy::Keys(from)) => {
-                let source = KeySource::new(spec, from, Ask::new(tls, spec.token.clone())).map_err(|why| {
+                let source = KeySource::new(spec, from, Ask::new(fetch, spec.token.clone())).map_err(|why| {
                     let problem = Problem::new(format!("the keys of `{}` cannot be used: {why}", spec.issuer));
                     problem.at(&spec.place.file, Some(spec.place.line)).key("issuers").help("give a JWK set with at least one public key")
                 })?;

@@ -101,6 +101,8 @@ impl Default for Sample {
                 name: "github".into(),
                 kind: "static",
                 fingerprint: "0123456789abcdef".into(),
+                scope: None,
+                revocable: false,
                 expires: None,
                 inject: remit::call::Inject::Own,
                 scrubber: None,
@@ -178,6 +180,7 @@ pub fn outcome(id: DecisionId) -> Outcome {
         bytes_down: 2310,
         body_sha256: None,
         scrubbed: 0,
+        withheld: Default::default(),
         complete: true,
         cut_since: None,
     }

@@ -1,4 +1,9 @@
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use http::{HeaderMap, HeaderName, Method, Version};
 use time::OffsetDateTime;
@@ -6,16 +11,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    call::{AgentRef, Effect, Ends, ErrorForm, Inject, Path, Principal, Provider, TaskId},
+    call::{AgentRef, Effect, Ends, ErrorForm, Inject, Lease, Mode, Path, Principal, Provider, Task, TaskId},
     clock::Moment,
-    config::{InjectSpec, Place},
+    config::{InjectSpec, Place, SecretSource},
+    credential::{Leases, Request},
+    refusal::Reason,
+    tls::UpstreamTls,
 };
 
 const SECRET: &str = "a-secret-of-more-than-sixteen-bytes";
 
 fn spec(name: &str, hosts: &[&str], kind: CredentialKind) -> CredentialSpec {
     let hosts = hosts.iter().map(|h| Host::parse(h).unwrap()).collect();
-    CredentialSpec { name: name.into(), hosts, kind, place: Place { file: "credentials.yaml".into(), line: 7 } }
+    CredentialSpec { name: name.into(), hosts, kind, scope: Vec::new(), place: Place { file: "credentials.yaml".into(), line: 7 } }
 }
 
 fn fixed(secret: SecretSource, inject: InjectSpec) -> CredentialKind {
@@ -34,8 +42,12 @@ fn env(name: &str) -> Option<OsString> {
     }
 }
 
+fn fetch() -> Fetch {
+    Fetch::new(UpstreamTls::new(rustls::RootCertStore::empty()).unwrap(), &[])
+}
+
 fn broker(specs: &[CredentialSpec]) -> Broker {
-    Broker::with_environment(specs, &env).unwrap()
+    Broker::with_environment(specs, &fetch(), &env).unwrap()
 }
 
 fn to(url: &str) -> Destination {
@@ -59,8 +71,8 @@ fn operation(takes_credential: bool) -> Operation {
     }
 }
 
-fn task() -> Task {
-    Task {
+fn task() -> Arc<Task> {
+    Arc::new(Task {
         id: TaskId::new(1),
         number: 1,
         agent: Arc::new(AgentRef { id: "bot".into(), owner: "o".into(), spiffe_id: None }),
@@ -79,7 +91,7 @@ fn task() -> Task {
         succeeded: Default::default(),
         redirects: Default::default(),
         origin: Default::default(),
-    }
+    })
 }
 
 fn head(fields: &[(&'static str, &str)]) -> Head {
@@ -94,7 +106,7 @@ fn head(fields: &[(&'static str, &str)]) -> Head {
 async fn lease_of(broker: &Broker, name: &str, url: &str) -> Lease {
     let choice = broker.choose(Some(name), None, None, &to(url), &operation(true)).unwrap().unwrap();
     let (task, head) = (task(), head(&[]));
-    lease_for(&choice, Request { task: &task, head: &head, intents: &[], now: Instant::now() }).await.unwrap()
+    Leases::default().lease_for(&choice.0, Request { task: &task, head: &head, intents: &[], now: Instant::now() }, None).await.unwrap()
 }
 
 #[test]
@@ -176,7 +188,10 @@ async fn the_agents_own_login_passes_with_a_fingerprint() {
     let choice = broker.choose(None, None, Some("claude"), &to("https://api.anthropic.com"), &operation(true)).unwrap().unwrap();
     assert!(choice.is_own());
     let (task, head) = (task(), head(&[("authorization", "Bearer mine")]));
-    let lease = lease_for(&choice, Request { task: &task, head: &head, intents: &[], now: Instant::now() }).await.unwrap();
+    let lease = Leases::default()
+        .lease_for(&choice.0, Request { task: &task, head: &head, intents: &[], now: Instant::now() }, None)
+        .await
+        .unwrap();
     assert!(matches!(lease.inject, Inject::Own) && lease.scrubber.is_none());
     assert_eq!(&*lease.fingerprint, super::super::kind::fingerprint(b"Bearer mine"));
 }
@@ -187,7 +202,10 @@ async fn a_task_that_is_over_gets_no_lease() {
     let choice = broker.choose(None, None, Some("github"), &to("https://api.github.com"), &operation(true)).unwrap().unwrap();
     let (task, head) = (task(), head(&[]));
     task.ended.cancel();
-    let refusal = lease_for(&choice, Request { task: &task, head: &head, intents: &[], now: Instant::now() }).await.unwrap_err();
+    let refusal = Leases::default()
+        .lease_for(&choice.0, Request { task: &task, head: &head, intents: &[], now: Instant::now() }, None)
+        .await
+        .unwrap_err();
     assert_eq!(refusal.reason, Reason::TaskEnded);
 }
 
@@ -199,7 +217,7 @@ fn what_is_missing_is_named_with_its_place_and_what_is_short_is_warned_about() {
         spec("c", &[], CredentialKind::Own),
         spec("d", &["h.example"], variable(InjectSpec::Basic { user: "a:b".into() })),
     ];
-    let text = Broker::with_environment(&specs, &env).unwrap_err().to_string();
+    let text = Broker::with_environment(&specs, &fetch(), &env).unwrap_err().to_string();
     for wants in [
         "credentials.yaml:7: credentials.a.secret.env: the variable `NOT_SET` is not set; export NOT_SET",
         "credentials.b.secret.file: the secret file `/nowhere/token` does not exist",

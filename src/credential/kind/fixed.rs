@@ -1,21 +1,19 @@
-use std::{ffi::OsString, future::ready, sync::Arc};
+use std::{future::ready, sync::Arc};
 
 use arc_swap::ArcSwap;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderValue, header};
-use parking_lot::Mutex;
 
 use super::fingerprint;
 use crate::{
     call::{Inject, Lease},
     config::{InjectSpec, SecretSource},
     credential::{
-        issue::{IssueCredential, Pending, Request, Revoked},
+        issue::{Ask, Fault, IssueCredential, Issued, Pending, Request},
         scrub::Scrubber,
-        source::{self, Stamp},
+        source::{Env, Watched},
     },
     problem::Problem,
-    refusal::{Reason, Refusal},
     secret::Secret,
 };
 
@@ -23,11 +21,9 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::credential) struct Fixed {
     name: Arc<str>,
-    source: SecretSource,
+    secret: Watched,
     inject: InjectSpec,
     ready: ArcSwap<Ready>,
-    /// The file's state when it was last looked at; None for a variable.
-    stamp: Mutex<Option<Stamp>>,
 }
 
 /// What a lease is cloned from.
@@ -40,57 +36,10 @@ struct Ready {
 }
 
 impl Fixed {
-    pub(in crate::credential) fn new(
-        name: Arc<str>,
-        source: SecretSource,
-        inject: InjectSpec,
-        env: &dyn Fn(&str) -> Option<OsString>,
-    ) -> Result<Self, Problem> {
-        // Before the value, so that a change between the two is seen as one.
-        let stamp = stamp_of(&source);
-        let value = source::read(&source, env)?;
-        let ready = ArcSwap::from_pointee(Ready::new(&name, &inject, value)?);
-        Ok(Self { name, source, inject, ready, stamp: Mutex::new(stamp) })
-    }
-
-    /// The value in force.
-    pub(in crate::credential) fn with_value<T>(&self, read: impl FnOnce(&str) -> T) -> T {
-        read(self.ready.load().value.expose())
-    }
-
-    /// The query parameter it is injected as.
-    pub(in crate::credential) fn query_name(&self) -> Option<&str> {
-        match &self.inject {
-            InjectSpec::Query(name) => Some(name),
-            InjectSpec::Bearer | InjectSpec::Basic { .. } | InjectSpec::Header(_) => None,
-        }
-    }
-
-    pub(in crate::credential) fn is_file(&self) -> bool {
-        matches!(self.source, SecretSource::File(_))
-    }
-
-    /// Reads the file again if it changed; true when another value is in force. On a problem the
-    /// old value stays, and the file is read again next time.
-    pub(in crate::credential) fn refresh(&self) -> Result<bool, Problem> {
-        if !self.is_file() {
-            return Ok(false);
-        }
-        let mut stamp = self.stamp.lock();
-        let now = stamp_of(&self.source);
-        if now.is_some() && now == *stamp {
-            return Ok(false);
-        }
-        // A broken state is forgotten, so that it is reported until it is mended.
-        *stamp = None;
-        let value = source::read(&self.source, &|_| None)?;
-        let fresh = Ready::new(&self.name, &self.inject, value)?;
-        *stamp = now;
-        let changed = fresh.value.expose() != self.ready.load().value.expose();
-        if changed {
-            self.ready.store(Arc::new(fresh));
-        }
-        Ok(changed)
+    pub(in crate::credential) fn new(name: Arc<str>, source: &SecretSource, inject: InjectSpec, env: Env<'_>) -> Result<Self, Problem> {
+        let secret = Watched::line(source, env)?;
+        let ready = secret.with(|value| Ready::new(&name, &inject, Secret::new(value.to_owned())))?;
+        Ok(Self { name, secret, inject, ready: ArcSwap::from_pointee(ready) })
     }
 
     /// The lease for a call. A bearer token goes to a provider that takes basic authentication
@@ -106,13 +55,6 @@ impl Fixed {
         let fresh = Ready::new(&self.name, &inject, Secret::new(ready.value.expose().clone())).ok()?.lease;
         ready.basics.rcu(|known| known.iter().cloned().chain([(user.clone(), fresh.clone())]).collect::<Vec<_>>());
         Some(fresh)
-    }
-}
-
-fn stamp_of(source: &SecretSource) -> Option<Stamp> {
-    match source {
-        SecretSource::Env(_) => None,
-        SecretSource::File(path) => Stamp::of(path).ok(),
     }
 }
 
@@ -135,7 +77,9 @@ impl Ready {
         let scrubber =
             Scrubber::new(values.into_iter().flatten()).map_err(|_| Problem::new("the secret is too long to be scrubbed from answers"))?;
         let fingerprint = Arc::from(fingerprint(text.as_bytes()));
-        let lease = Lease { name: name.clone(), kind: "static", fingerprint, expires: None, inject, scrubber: Some(Arc::new(scrubber)) };
+        let scrubber = Some(Arc::new(scrubber));
+        let lease =
+            Lease { name: name.clone(), kind: "static", fingerprint, expires: None, scope: None, revocable: false, inject, scrubber };
         Ok(Self { value, lease, basics: ArcSwap::default() })
     }
 }
@@ -151,22 +95,43 @@ impl IssueCredential for Fixed {
         "static"
     }
 
+    fn scoped(&self) -> bool {
+        false
+    }
+
     fn at_hand(&self, request: &Request<'_>) -> Option<Lease> {
         self.lease(request)
     }
 
-    fn issue<'a>(&'a self, request: Request<'a>) -> Pending<'a, Lease> {
-        // Only a value that no header can carry gives none, and such a one was refused when it was read.
-        let detail = "the secret cannot be sent by basic authentication";
-        Box::pin(ready(self.lease(&request).ok_or_else(|| Refusal::new(Reason::CredentialUnavailable, detail))))
+    fn issue<'a>(&'a self, _: &'a Ask) -> Pending<'a, Issued> {
+        // Only a value that no header can carry is not at hand, and such a one was refused when it was read.
+        Box::pin(ready(Err(Fault::Refused("the secret cannot be sent by basic authentication".to_owned()))))
     }
 
-    fn renew<'a>(&'a self, _: &'a Lease, request: Request<'a>) -> Pending<'a, Lease> {
-        self.issue(request)
+    fn secrets(&self, see: &mut dyn FnMut(&str)) {
+        self.secret.with(see);
     }
 
-    /// A static secret has no issuer to ask: whoever made it rotates it.
-    fn revoke<'a>(&'a self, _: &'a Lease) -> Pending<'a, Revoked> {
-        Box::pin(ready(Ok(Revoked::Irrevocable)))
+    fn query_name(&self) -> Option<&str> {
+        match &self.inject {
+            InjectSpec::Query(name) => Some(name),
+            InjectSpec::Bearer | InjectSpec::Basic { .. } | InjectSpec::Header(_) => None,
+        }
+    }
+
+    fn watches(&self) -> bool {
+        self.secret.is_file()
+    }
+
+    fn refresh(&self) -> Result<bool, Problem> {
+        let mut fresh = None;
+        let changed = self.secret.refresh(|value| {
+            fresh = Some(Ready::new(&self.name, &self.inject, Secret::new(value.to_owned()))?);
+            Ok(())
+        })?;
+        if let Some(fresh) = fresh.filter(|_| changed) {
+            self.ready.store(Arc::new(fresh));
+        }
+        Ok(changed)
     }
 }

@@ -5,7 +5,7 @@ use http::HeaderMap;
 use super::fingerprint;
 use crate::{
     call::{Inject, Lease, is_credential_field},
-    credential::issue::{IssueCredential, Pending, Request, Revoked},
+    credential::issue::{Ask, Fault, IssueCredential, Issued, Pending, Request},
 };
 
 /// Kind `own`: the agent's own login passes to that provider's exact hosts, fingerprinted.
@@ -21,7 +21,8 @@ impl Own {
 
     fn lease(&self, request: &Request<'_>) -> Lease {
         let fingerprint = login(&request.head.headers).map_or_else(|| Arc::from("none"), |v| Arc::from(fingerprint(v)));
-        Lease { name: self.name.clone(), kind: "own", fingerprint, expires: None, inject: Inject::Own, scrubber: None }
+        let (name, inject) = (self.name.clone(), Inject::Own);
+        Lease { name, kind: "own", fingerprint, expires: None, scope: None, revocable: false, inject, scrubber: None }
     }
 }
 
@@ -38,20 +39,19 @@ impl IssueCredential for Own {
         "own"
     }
 
+    fn scoped(&self) -> bool {
+        false
+    }
+
+    fn is_own(&self) -> bool {
+        true
+    }
+
     fn at_hand(&self, request: &Request<'_>) -> Option<Lease> {
         Some(self.lease(request))
     }
 
-    fn issue<'a>(&'a self, request: Request<'a>) -> Pending<'a, Lease> {
-        Box::pin(ready(Ok(self.lease(&request))))
-    }
-
-    fn renew<'a>(&'a self, _: &'a Lease, request: Request<'a>) -> Pending<'a, Lease> {
-        self.issue(request)
-    }
-
-    /// The login is the agent's, not Remit's to take back.
-    fn revoke<'a>(&'a self, _: &'a Lease) -> Pending<'a, Revoked> {
-        Box::pin(ready(Ok(Revoked::Irrevocable)))
+    fn issue<'a>(&'a self, _: &'a Ask) -> Pending<'a, Issued> {
+        Box::pin(ready(Err(Fault::Refused("the login is the agent's own: nobody issues it".to_owned()))))
     }
 }
