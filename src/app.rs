@@ -5,6 +5,7 @@ mod events;
 mod expiry;
 mod front;
 mod guardrails;
+mod leases;
 mod orchestrators;
 mod reload;
 mod scopes;
@@ -25,7 +26,7 @@ use crate::{
     call::{Effect, Listener},
     clock::{Moment, SystemClock},
     config::{Ca, Config, ControlTcp, Inbound, OperationFacts, RegistrySpec, SecretSource},
-    credential::{Broker, Leases},
+    credential::{Broker, Journal, Leases},
     decide::{self, Decider},
     enforce::{Entrance, House, Parts, Rules},
     fetch::Fetch,
@@ -87,6 +88,7 @@ pub fn load_after(config: &Config, before: Option<&Rules>) -> Result<(Rules, Vec
     let broker = Broker::new(&config.credentials, &Fetch::new(tls.clone(), &config.upstream.resolve))?;
     warnings.extend(broker.warnings().iter().cloned());
     scopes::check(&broker, &catalog)?;
+    leases::check(config, &broker)?;
     let callers = match config.issuers.is_empty() && config.spiffe.is_none() {
         true => None,
         false => Some(Arc::new(Callers::new(config, &roots, before.and_then(|b| b.callers.as_deref()))?)),
@@ -236,7 +238,10 @@ impl App {
             }
             None => None,
         };
-        let leases = Arc::new(Leases::default());
+        let journal = leases::place(&config).map_or_else(Journal::none, Journal::new);
+        let leases = Leases::new(journal, Arc::new(leases::OnRecord::new(audit.clone(), metrics.clone())));
+        tasks.revoke_by(Arc::new(leases.clone()));
+        leases.recover(&rules.broker)?;
         let house = House::new(Parts { rules, tasks, leases, audit, metrics, terminator, drain: drain.clone() });
         house.tasks().review(&house.rules().registry, Moment::now());
         house.metrics().policy(&revision);
@@ -333,6 +338,7 @@ impl App {
         let api = Control {
             tasks: house.tasks().clone(),
             registry: house.registry().clone(),
+            leases: house.leases().clone(),
             clock: Arc::new(SystemClock),
             proxy,
             in_tls: front::name(&house.rules().config),
@@ -361,6 +367,11 @@ impl App {
         let dropped = drain.run(deadline).await;
         if dropped > 0 {
             tracing::warn!(dropped, "connections were still open at the end of the drain");
+        }
+        // Also of tasks that go on when Remit starts again: they are issued anew.
+        if tokio::time::timeout(REVOKING, house.leases().drain()).await.is_err() {
+            let left = house.leases().unrevoked();
+            tracing::warn!(left, "leases could not be revoked in time; they are when Remit starts again");
         }
         over.cancel();
         match state {
@@ -394,6 +405,8 @@ fn refresh(house: &House) -> Arc<dyn Fn(&Metrics) + Send + Sync> {
         metrics.audit_backlog.set(count(house.audit().backlog()));
         metrics.audit_head.set(count(house.audit().head().seq));
         metrics.tasks_active.set(count(house.tasks().active() as u64));
+        metrics.leases_active.set(count(house.leases().active() as u64));
+        metrics.leases_unrevoked.set(count(house.leases().unrevoked() as u64));
         metrics.cache_entries.set(count(house.rules().decider.cached()));
     })
 }
@@ -424,6 +437,8 @@ fn terminator(config: &Config) -> Result<Terminator, Problems> {
     Terminator::new(authority).map_err(|e| Problem::new(format!("TLS to agents: {e}")).into())
 }
 
+/// How long the end waits for issuers to take back what they gave.
+const REVOKING: Duration = Duration::from_secs(10);
 /// The least that a token may have: what is shorter can be guessed.
 const SHORTEST_TOKEN: usize = 16;
 

@@ -35,7 +35,7 @@ pub use nearest::{Lack, Nearest};
 pub use registry::{Agent, EffectiveMode, Registry};
 pub use restore::Restored;
 pub use start::Start;
-pub use tasks::{Found, Labelled, RevokeLeases, Tasks};
+pub use tasks::{Found, Labelled, RevokeLeases, Revoking, Tasks};
 
 use time::OffsetDateTime;
 

@@ -19,6 +19,7 @@ pub mod demo;
 pub mod explain;
 pub mod init;
 pub mod intents;
+pub mod leases;
 pub mod policy;
 mod records;
 pub mod request;
@@ -46,6 +47,7 @@ enum Command {
     Policy(policy::Args),
     Task(task::TaskArgs),
     Agents(agents::AgentsArgs),
+    Leases(leases::LeasesArgs),
     Audit {
         #[command(subcommand)]
         command: audit::AuditCommand,
@@ -66,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Policy(args) => policy::run(&args, crate::app::policy_sources),
         Command::Task(args) => asking(task::run(&args, &mut stdout(), &mut stderr())),
         Command::Agents(args) => asking(agents::run(&args, &mut stdout(), &mut stderr())),
+        Command::Leases(args) => asking(leases::run(&args, &mut stdout(), &mut stderr())),
         Command::Audit { command } => audit::run(&command, crate::config::Config::load),
         Command::Init(args) => init::run(&args),
     }

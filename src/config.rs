@@ -31,7 +31,7 @@ mod watch;
 
 pub use against::OperationFacts;
 pub use attested::{Attested, Finding, Review, Sums};
-pub use credentials::ScopeSpec;
+pub use credentials::{GithubApp, Google, GoogleFederation, GoogleImpersonation, GoogleSource, ScopeSpec};
 pub use endpoint::Endpoint;
 pub use identities::{IdentityRule, IdentitySpec};
 pub use inbound::{AgentProtocol, Delegation, DelegationKey, DelegationTrust, Inbound, InboundRule, PeerSpec, Requires, Whose};

@@ -4,6 +4,7 @@
 //! lease carries its [`Scrubber`], which takes the value out of the answer as it streams by. What
 //! a request may not carry is judged by [`Broker::foreign`].
 
+mod basic;
 mod broker;
 mod environment;
 mod foreign;
@@ -19,7 +20,7 @@ mod source;
 pub use broker::{Broker, Choice};
 pub use environment::{Placeholder, is_credential_name, is_secret_value, placeholder_variables, placeholders};
 pub use issue::{Ask, Fault, IssueCredential, Issued, Pending, Request, Revoked};
-pub use lease::{Leases, Wanted};
+pub use lease::{Journal, JournalPlace, LeaseEvents, Leases, Listed, Wanted, would_ask};
 pub use minted::{Withheld, Withhold};
 pub use scope::Scope;
 pub use scrub::{Scanner, ScrubError, Scrubbed, Scrubber, ask_readable, clean_response, scrub_response};

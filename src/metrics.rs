@@ -38,6 +38,10 @@ pub struct Metrics {
     pub cache_entries: IntGauge,
     credential_issue: HistogramVec,
     pub leases_active: IntGauge,
+    pub leases_unrevoked: IntGauge,
+    credential_failures: IntCounterVec,
+    revocation_failures: IntCounterVec,
+    pub lease_revocation: Histogram,
     pub tasks_active: IntGauge,
     /// Seconds from the end of a task until a call that it had open was cut.
     pub revocation: Histogram,
@@ -98,6 +102,20 @@ impl Metrics {
             cache_entries: gauge(r, "remit_decision_cache_entries", "Decisions in the cache")?,
             credential_issue: histograms(r, "remit_credential_issue_seconds", "Seconds issuing a lease took", &["kind"], &OUTSIDE)?,
             leases_active: gauge(r, "remit_leases_active", "Leases not expired and not revoked")?,
+            leases_unrevoked: gauge(r, "remit_leases_unrevoked", "Leases whose task is over and that their issuers may still accept")?,
+            credential_failures: counters(r, "remit_credential_failures_total", "Leases that an issuer did not give", &["kind"])?,
+            revocation_failures: counters(
+                r,
+                "remit_lease_revocation_failures_total",
+                "Revocations that failed and are tried again",
+                &["kind"],
+            )?,
+            lease_revocation: histogram(
+                r,
+                "remit_lease_revocation_seconds",
+                "Seconds from a task's end until an issuer had revoked a lease",
+                &OUTSIDE,
+            )?,
             tasks_active: gauge(r, "remit_tasks_active", "Tasks not ended")?,
             revocation: histogram(
                 r,
@@ -139,6 +157,16 @@ impl Metrics {
     /// Counts the time a lease took to issue, by the kind of credential.
     pub fn lease_issued(&self, kind: &'static str, took: Duration) {
         self.credential_issue.with_label_values(&[kind]).observe(took.as_secs_f64());
+    }
+
+    /// Counts a lease that its issuer did not give.
+    pub fn lease_refused(&self, kind: &'static str) {
+        self.credential_failures.with_label_values(&[kind]).inc();
+    }
+
+    /// Counts a revocation that failed.
+    pub fn lease_not_revoked(&self, kind: &str) {
+        self.revocation_failures.with_label_values(&[kind]).inc();
     }
 
     /// Counts a connection for as long as the answer is held.

@@ -43,17 +43,7 @@ impl Vault {
     /// Another process has it; the key is missing, or none.
     pub(crate) fn open(path: &Path, key: &Path) -> Result<Self, Problem> {
         let lock = locked(path)?;
-        let bytes = match fs::read(key) {
-            Ok(text) => decoded(&Zeroizing::new(text), key)?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound && !path.exists() => create(key)?,
-            Err(e) => {
-                let what = format!("the key of the state file cannot be read: {e}");
-                return Err(Problem::new(what)
-                    .at(key, None)
-                    .key("state.key")
-                    .help("without it nothing can be read of the state: restore it"));
-            }
-        };
+        let bytes = self::key(key, !path.exists())?;
         let sum = digest::digest(&digest::SHA256, &[&b"remit state key "[..], &*bytes].concat());
         let name = sum.as_ref().iter().take(8).map(|b| format!("{b:02x}")).collect();
         let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| Problem::new("the key of the state file is none").key("state.key"))?;
@@ -152,6 +142,22 @@ impl Vault {
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Vault").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// The 32 bytes in the file `path`; made where there is none, and none was needed before.
+///
+/// # Errors
+/// It is missing, or none.
+pub(crate) fn key(path: &Path, make: bool) -> Result<Zeroizing<Vec<u8>>, Problem> {
+    match fs::read(path) {
+        Ok(text) => decoded(&Zeroizing::new(text), path),
+        Err(e) if e.kind() == io::ErrorKind::NotFound && make => create(path),
+        Err(e) => {
+            let what = format!("the key of the state file cannot be read: {e}");
+            let help = "without it nothing can be read of the state: restore it";
+            Err(Problem::new(what).at(path, None).key("state.key").help(help))
+        }
     }
 }
 

@@ -76,6 +76,7 @@ fn started(name: &str) -> (PathBuf, Arc<Tasks>) {
     std::fs::write(&config, "version: 1\nlisten: {control: 'unix:remit.sock'}\n").unwrap();
     let tasks = Arc::new(Tasks::new(Arc::new(SystemClock), Arc::new(NoEvents), Duration::from_secs(30)));
     let control = Control {
+        leases: Default::default(),
         tasks: tasks.clone(),
         registry: Arc::new(ArcSwap::from_pointee(registry())),
         clock: Arc::new(SystemClock),

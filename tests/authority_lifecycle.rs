@@ -61,6 +61,7 @@ impl Live {
         };
         let ledger = Ledger { note: Arc::new(note), lasts };
         let control = Control {
+            leases: Default::default(),
             tasks: tasks.clone(),
             registry: registry.clone(),
             clock: Arc::new(SystemClock),

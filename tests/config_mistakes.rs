@@ -170,10 +170,6 @@ fn what_this_version_does_not_have_is_refused_by_name() {
         ("state: {redis: \"redis://x\"}", "remit.yaml:2: state.redis: state in Redis: not in this version; remove it"),
         ("audit: {sinks: [{otlp: \"http://x\"}]}", "remit.yaml:2: audit.sinks[0]: the otlp sink: not in this version; remove it"),
         (
-            "credentials: {ci: {kind: github_app, hosts: [api.github.com], app_id: 1}}",
-            "remit.yaml:2: credentials.ci.kind: kind `github_app`: not in this version; this version has `static` and `own`",
-        ),
-        (
             "agents: [{id: a, owner: o, on_drift: deny}]",
             "remit.yaml:2: agents[0].on_drift: there is nothing that the agent could differ from; add `attested:`; `attested: {}` only observes",
         ),

@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use remit::{
     admin::control::{Control, ControlSocket, Proving, ROUTES, VerifyToken, serve, serve_tcp},
-    authority::{NoEvents, Registry, RevokeLeases, Tasks},
+    authority::{NoEvents, Registry, RevokeLeases, Revoking, Tasks},
     call::{Mode, Principal, Task},
     clock::{Moment, SystemClock},
     config::Config,
@@ -71,6 +71,7 @@ fn api(name: &str, verify: Option<Arc<dyn VerifyToken>>) -> Api {
     let config = Config::parse(REGISTRY, &dir, std::path::Path::new("remit.yaml")).unwrap();
     let tasks = Arc::new(Tasks::new(Arc::new(SystemClock), Arc::new(NoEvents), Duration::from_secs(30)));
     let control = Control {
+        leases: Default::default(),
         tasks: tasks.clone(),
         registry: Arc::new(ArcSwap::from_pointee(Registry::new(&config.registry, Mode::Enforce))),
         clock: Arc::new(SystemClock),
@@ -250,6 +251,9 @@ async fn every_answer_is_one_that_is_described_and_every_described_answer_can_be
         (None, "get", "/v1/agents", None, 200),
         (Some("nonsense"), "get", "/v1/agents", None, 401),
         (Some(&*handle), "get", "/v1/agents", None, 403),
+        (None, "get", "/v1/leases", None, 200),
+        (Some("nonsense"), "get", "/v1/leases", None, 401),
+        (Some(&*handle), "get", "/v1/leases", None, 403),
         (None, "get", "/v1/agents/lead", None, 200),
         (Some("nonsense"), "get", "/v1/agents/lead", None, 401),
         (Some(&*handle), "get", "/v1/agents/lead", None, 403),
@@ -369,8 +373,8 @@ async fn an_orchestrator_starts_tasks_for_whom_its_token_proves_and_nothing_else
 struct Slow(CancellationToken);
 
 impl RevokeLeases for Slow {
-    fn revoke(&self, _: Arc<Task>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(self.0.clone().cancelled_owned())
+    fn revoke(&self, _: &Arc<Task>) -> Option<Revoking> {
+        Some(Box::pin(self.0.clone().cancelled_owned()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The control API: HTTP and JSON over a Unix socket. `docs/tasks.md` describes it.
 
 mod agents;
+mod leases;
 mod socket;
 mod task;
 
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     authority::{Agent, Registry, Tasks},
     clock::{Clock, Moment},
+    credential::Leases,
     secret::Secret,
 };
 
@@ -39,6 +41,8 @@ pub struct Control {
     pub tasks: Arc<Tasks>,
     /// Replaced on reload.
     pub registry: Arc<ArcSwap<Registry>>,
+    /// What is issued to tasks.
+    pub leases: Leases,
     pub clock: Arc<dyn Clock>,
     /// Where calls go: the forward listener, when there is one.
     pub proxy: Option<SocketAddr>,
@@ -55,12 +59,13 @@ pub struct Control {
 }
 
 /// Every path with its methods. `docs/control-api.yaml` describes them; a test compares.
-pub const ROUTES: [(&str, &[&str]); 5] = [
+pub const ROUTES: [(&str, &[&str]); 6] = [
     ("/v1/tasks", &["get", "post"]),
     ("/v1/tasks/{id}", &["get", "patch", "delete"]),
     ("/v1/tasks/{id}/delegate", &["post"]),
     ("/v1/agents", &["get"]),
     ("/v1/agents/{id}", &["get", "patch"]),
+    ("/v1/leases", &["get"]),
 ];
 
 /// Serves the control API on `socket` until `shutdown`; then the socket is removed.
@@ -81,6 +86,7 @@ fn routes(control: Control) -> Router {
         .route("/v1/tasks/{id}/delegate", post(task::delegate))
         .route("/v1/agents", get(list_agents))
         .route("/v1/agents/{id}", get(show_agent).patch(agents::change))
+        .route("/v1/leases", get(leases::list))
         .fallback(nowhere)
         .method_not_allowed_fallback(async || Answer::no_such_method())
         .with_state(control)

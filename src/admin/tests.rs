@@ -101,6 +101,7 @@ impl Live {
         let path = socket_path(name);
         let registry = Arc::new(ArcSwap::from_pointee(Registry::new(&spec(), Mode::Enforce)));
         let control = Control {
+            leases: Default::default(),
             tasks: house.tasks.clone(),
             registry: registry.clone(),
             clock: house.clock.clone(),

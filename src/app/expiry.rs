@@ -16,6 +16,7 @@ pub(super) async fn watch(house: House, over: CancellationToken) {
     loop {
         let now = clock::utc();
         expire(&house, last, now, &mut told);
+        house.leases().expire();
         last = now;
         let until = house.registry().load().next_expiry(now).map_or(LOOK, |at| Duration::try_from(at - now).unwrap_or_default());
         if over.run_until_cancelled(tokio::time::sleep(until.min(LOOK))).await.is_none() {

@@ -107,7 +107,8 @@ impl Tasks {
     /// Has what was issued for a task revoked.
     fn revoke(&self, live: &Arc<Live>) {
         let Some(revoker) = self.revoker.get() else { return };
-        let (revoking, done) = (revoker.revoke(live.task.clone()), CancellationToken::new());
+        let Some(revoking) = revoker.revoke(&live.task) else { return };
+        let done = CancellationToken::new();
         let _ = live.revoking.set(done.clone());
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(async move {

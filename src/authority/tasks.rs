@@ -61,11 +61,14 @@ pub struct Tasks {
 /// Is told of labels that an agent brought along into tasks that run.
 pub type Labelled = Box<dyn Fn(&Arc<Labels>) + Send + Sync>;
 
+/// Is ready when it is revoked.
+pub type Revoking = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Revokes what was issued for a task.
 pub trait RevokeLeases: Send + Sync {
     /// Is asked once for each task, when it has ended; the future is ready when nothing that was issued
-    /// for it is of use any more.
-    fn revoke(&self, task: Arc<Task>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    /// for it is of use any more. None when nothing was.
+    fn revoke(&self, task: &Arc<Task>) -> Option<Revoking>;
 }
 
 /// What an agent's tasks have in common, and outlives each.

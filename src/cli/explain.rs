@@ -23,6 +23,7 @@ use crate::{
     },
     clock::{Moment, SystemClock},
     config::Config,
+    credential::{Scope, would_ask},
     decide,
     enforce::Rules,
     problem::{Problem, Problems},
@@ -73,6 +74,8 @@ struct Explained {
     intents: Vec<Intent>,
     decision: Arc<Decision>,
     credential: Option<(String, &'static str)>,
+    /// What would be asked of the credential's issuer.
+    scope: Option<Scope>,
     refusal: Option<Refusal>,
     /// What the nearest grant lacked, for each intent that was not allowed.
     nearest: Vec<String>,
@@ -139,18 +142,25 @@ fn explain(rules: &Rules, task: &Task, head: &Head, body: Option<&str>) -> Resul
     };
     let (decision, _) = rules.decider.judge_parts(&facts, &reading.intents);
     let body = Body::whole(bytes, None);
-    let (mut credential, mut refusal) = (None, None);
+    let (mut credential, mut scope, mut refusal) = (None, None, None);
     if let (Verdict::Allow, Some(intent)) = (decision.verdict, reading.intents.first()) {
         let workflow = rules.registry.workflow(&task.workflow).and_then(|w| w.credential.as_deref());
         let provider = intent.operation.provider.credential.as_deref();
         let choice = rules.broker.choose(decision.credential.as_deref(), workflow, provider, &head.to, &intent.operation);
         match choice.and_then(|choice| rules.broker.foreign(head, &body, choice.as_ref()).map(|()| choice)) {
-            Ok(choice) => credential = choice.map(|c| (c.name().to_owned(), c.kind())),
+            Ok(choice) => {
+                credential = choice.as_ref().map(|c| (c.name().to_owned(), c.kind()));
+                let asked = choice.map(|c| would_ask(&c, task, &reading.intents, decision.scope.as_ref())).transpose();
+                match asked {
+                    Ok(asked) => scope = asked.flatten(),
+                    Err(refused) => refusal = Some(refused),
+                }
+            }
             Err(refused) => refusal = Some(refused),
         }
     }
     let nearest = if decision.verdict == Verdict::Allow { Vec::new() } else { nearest(rules, task, &reading.intents) };
-    Ok(Explained { intents: reading.intents.into_vec(), decision, credential, refusal, nearest })
+    Ok(Explained { intents: reading.intents.into_vec(), decision, credential, scope, refusal, nearest })
 }
 
 fn nearest(rules: &Rules, task: &Task, intents: &[Intent]) -> Vec<String> {
@@ -197,7 +207,12 @@ fn as_text(explained: &Explained) -> String {
     }
     match (&explained.refusal, &explained.credential) {
         (Some(refusal), _) => out.push_str(&format!("refused   {}: {}\n", refusal.reason, shown(&refusal.detail))),
-        (None, Some((name, kind))) => out.push_str(&format!("credential {name} ({kind})\n")),
+        (None, Some((name, kind))) => {
+            out.push_str(&format!("credential {name} ({kind})\n"));
+            if let Some(scope) = &explained.scope {
+                out.push_str(&format!("asks      {}\n", shown(&scope.to_string())));
+            }
+        }
         (None, None) if decision.verdict == Verdict::Allow => out.push_str("credential none\n"),
         (None, None) => {}
     }
@@ -214,6 +229,7 @@ fn as_json(explained: &Result<Explained, Refusal>) -> Value {
             "code": e.decision.code,
             "reasons": e.decision.reasons,
             "nearest": e.nearest,
+            "scope": e.scope.as_ref().map(Scope::as_json),
             "credential": e.credential.as_ref().map(|(name, kind)| json!({"name": name, "kind": kind})),
             "refused": e.refusal.as_ref().map(refused),
         }),

@@ -1,7 +1,11 @@
 //! Credentials as they stand in a file. A secret's value never stands there, and is never shown.
 
+mod github;
+mod google;
 mod scope;
 
+pub use github::GithubApp;
+pub use google::{Google, GoogleFederation, GoogleImpersonation, GoogleSource};
 pub use scope::ScopeSpec;
 
 use http::HeaderName;
@@ -41,17 +45,19 @@ fn credential(name: &str, value: &Value<'_>) -> RawCredential {
 enum Named {
     Static,
     Own,
+    GithubApp,
+    Google,
     Later,
 }
 
 const KINDS: [(&str, Named); 8] = [
     ("static", Named::Static),
     ("own", Named::Own),
-    ("github_app", Named::Later),
+    ("github_app", Named::GithubApp),
     ("oauth", Named::Later),
     ("token_exchange", Named::Later),
     ("aws", Named::Later),
-    ("gcp", Named::Later),
+    ("google", Named::Google),
     ("vault", Named::Later),
 ];
 
@@ -65,13 +71,15 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
     let kind_spec = match KINDS.iter().find(|(name, _)| *name == text).map(|(_, named)| *named) {
         Some(Named::Static) => static_kind(value),
         Some(Named::Own) => own_kind(value),
+        Some(Named::GithubApp) => github::kind(value),
+        Some(Named::Google) => google::kind(value),
         Some(Named::Later) => {
             let message = format!("kind `{text}`: not in this version");
-            kind.wrong(message, "this version has `static` and `own`");
+            kind.wrong(message, "this version has `static`, `own`, `github_app` and `google`");
             return None;
         }
         None => {
-            kind.wrong(format!("`{}` is no kind of credential", shown(text)), suggestion(text, &["static", "own"]));
+            kind.wrong(format!("`{}` is no kind of credential", shown(text)), suggestion(text, &["static", "own", "github_app", "google"]));
             return None;
         }
     };
@@ -79,7 +87,10 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
     let scope = match entries.iter().find(|(key, _)| *key == "scope") {
         // A kind that is asked for nothing has no such key, and says so.
         None => Some(Vec::new()),
-        Some((_, scope)) => asks(text).map_or(Some(Vec::new()), |asks| scope::scope(scope, asks)),
+        Some((_, scope)) => {
+            shapes(text, scope);
+            asks(text).map_or(Some(Vec::new()), |asks| scope::scope(scope, asks))
+        }
     };
     if scope.as_ref().is_some_and(Vec::is_empty) && asks(text).is_some() {
         let help = format!("add `scope: [{{intents: [github.issues.*], …}}]`; asked can be: {}", asks(text).unwrap_or_default().join(", "));
@@ -90,8 +101,24 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
 }
 
 /// What a kind can be asked for, by name, in a `scope` entry; None for a kind that issues nothing.
-fn asks(_kind: &str) -> Option<&'static [&'static str]> {
-    None
+fn asks(kind: &str) -> Option<&'static [&'static str]> {
+    match kind {
+        "github_app" => Some(github::ASKS),
+        "google" => Some(google::ASKS),
+        _ => None,
+    }
+}
+
+/// Whether what each entry of a `scope` asks is what the kind's issuer could be asked.
+fn shapes(kind: &str, scope: &Value<'_>) {
+    let check = match kind {
+        "github_app" => github::asked,
+        "google" => google::asked,
+        _ => return,
+    };
+    for entry in scope.list().unwrap_or_default() {
+        check(&entry, &entry.entries().unwrap_or_default());
+    }
 }
 
 /// Exact names: a pattern could send a credential where nobody meant it to go.

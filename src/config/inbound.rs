@@ -74,7 +74,7 @@ pub struct Delegation {
 
 #[derive(Debug, Clone)]
 pub struct DelegationKey {
-    /// A P-256 or Ed25519 key in PKCS #8.
+    /// A P-256, an Ed25519 or an RSA key in PEM.
     pub key: PathBuf,
     /// The SVID whose key that is, leaf first: tokens then carry it (`x5c`).
     pub chain: Option<PathBuf>,

@@ -8,8 +8,8 @@ use std::{
 use crate::{
     call::Mode,
     config::{
-        Audit, Ca, CatalogSource, Config, CredentialKind, Delegation, Limits, Listen, Policies, RegistrySpec, Roots, SecretSource,
-        TaskSpec, Timeouts, Tls, Upstream, UpstreamProxy,
+        Audit, Ca, CatalogSource, Config, Delegation, Limits, Listen, Policies, RegistrySpec, Roots, SecretSource, TaskSpec, Timeouts, Tls,
+        Upstream, UpstreamProxy,
         credentials::{RawCredential, credentials},
         cross, files,
         inbound::{self, RawInbound},
@@ -99,9 +99,10 @@ impl Config {
         self.ambient = ambient.map(|a| a.spec);
         self.files = files;
         for credential in &self.credentials {
-            if let CredentialKind::Static { secret: SecretSource::File(path), .. } = &credential.kind {
-                self.files.push(path.clone());
-            }
+            self.files.extend(credential.kind.sources().into_iter().filter_map(|source| match source {
+                SecretSource::File(path) => Some(path.clone()),
+                SecretSource::Env(_) => None,
+            }));
         }
         let mut seen = std::collections::HashSet::new();
         self.files.retain(|f| seen.insert(f.clone()));

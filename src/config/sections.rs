@@ -331,11 +331,12 @@ pub(super) fn limits(value: Option<&Value<'_>>) -> Limits {
 
 pub(super) fn timeouts(value: Option<&Value<'_>>) -> Timeouts {
     let d = Timeouts::default();
-    let Some(fields) = value.and_then(|v| v.fields(&["header", "connect", "first_byte", "idle", "drain"])) else { return d };
+    let Some(fields) = value.and_then(|v| v.fields(&["header", "connect", "credential", "first_byte", "idle", "drain"])) else { return d };
     let time = |key, default| or(&fields, key, default, |v| v.parse(units::duration));
     Timeouts {
         header: time("header", d.header),
         connect: time("connect", d.connect),
+        credential: time("credential", d.credential),
         first_byte: time("first_byte", d.first_byte),
         idle: time("idle", d.idle),
         drain: time("drain", d.drain),

@@ -3,7 +3,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{Attested, Review, ScopeSpec};
+use super::{Attested, GithubApp, Google, Review, ScopeSpec};
 use crate::{
     call::{Effect, Host, Label, Mode, Returns, Unit, Window},
     secret::Secret,
@@ -270,6 +270,21 @@ pub struct CredentialSpec {
 pub enum CredentialKind {
     Static { secret: SecretSource, inject: InjectSpec },
     Own,
+    GithubApp(GithubApp),
+    Google(Google),
+}
+
+impl CredentialKind {
+    /// Where its secrets are.
+    #[must_use]
+    pub fn sources(&self) -> Vec<&SecretSource> {
+        match self {
+            Self::Static { secret, .. } => vec![secret],
+            Self::Own => Vec::new(),
+            Self::GithubApp(app) => vec![&app.key],
+            Self::Google(google) => vec![google.source.secret()],
+        }
+    }
 }
 
 /// Where a secret's value is; never the value itself.
@@ -388,6 +403,8 @@ pub struct Limits {
 pub struct Timeouts {
     pub header: Duration,
     pub connect: Duration,
+    /// How long a call waits for the issuer of its credential.
+    pub credential: Duration,
     pub first_byte: Duration,
     pub idle: Duration,
     pub drain: Duration,
@@ -413,6 +430,7 @@ impl Default for Timeouts {
         Self {
             header: Duration::from_secs(10),
             connect: Duration::from_secs(5),
+            credential: Duration::from_secs(10),
             first_byte: Duration::from_secs(120),
             idle: Duration::from_secs(300),
             drain: Duration::from_secs(30),

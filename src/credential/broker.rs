@@ -11,7 +11,7 @@ use super::{
     environment::{is_credential_name, is_secret_value},
     foreign,
     issue::IssueCredential,
-    kind::{Fixed, Made, Own},
+    kind::{Fixed, GithubApp, Google, Made, Own},
     scope::Rules,
     scrub::Scrubber,
     source::{self, Env},
@@ -52,6 +52,8 @@ pub(super) struct Credential {
     pub(super) issuer: Arc<dyn IssueCredential>,
     /// What is asked of the issuer for which intents.
     pub(super) scope: Rules,
+    /// All that the configuration says of it.
+    written: Box<str>,
 }
 
 impl Choice {
@@ -110,6 +112,14 @@ impl Broker {
         let broker = Self { credentials, leaks: ArcSwapOption::empty(), placeholders: foreign::Placeholders::default(), warnings };
         broker.learn_leaks()?;
         Ok(broker)
+    }
+
+    /// With one credential of a test's own.
+    #[cfg(test)]
+    pub(super) fn of(credential: Arc<Credential>) -> Self {
+        let credentials = [(credential.name.clone(), credential)].into_iter().collect();
+        let (leaks, placeholders) = (ArcSwapOption::empty(), foreign::Placeholders::default());
+        Self { credentials, leaks, placeholders, warnings: Vec::new() }
     }
 
     /// The values given to the agent in place of secrets: wherever they stand, they are none.
@@ -273,6 +283,20 @@ async fn watch(broker: Weak<Broker>, report: impl Fn(&Problem)) {
     }
 }
 
+impl Credential {
+    /// With an issuer of a test's own.
+    #[cfg(test)]
+    pub(super) fn of(name: &str, issuer: Arc<dyn IssueCredential>, scope: &[ScopeSpec]) -> Arc<Self> {
+        let scope = Rules::new(scope).unwrap();
+        Arc::new(Self { name: name.into(), hosts: Vec::new(), issuer, scope, written: name.into() })
+    }
+
+    /// Whether both are the same, also when one was loaded anew.
+    pub(super) fn is(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        Arc::ptr_eq(self, other) || self.written == other.written
+    }
+}
+
 /// Whether a credential may go to a destination, or why not.
 fn goes_to(credential: &Credential, to: &Destination) -> Result<(), String> {
     if !credential.hosts.contains(&to.host) {
@@ -296,8 +320,16 @@ fn credential(spec: &CredentialSpec, made: &Made<'_>) -> Result<Credential, Prob
             Arc::new(built.map_err(|p| if p.key.is_some() { p } else { p.key(format!("secret.{}", source::key(secret))) })?)
         }
         CredentialKind::Own => Arc::new(Own::new(spec.name.clone())),
+        CredentialKind::GithubApp(config) => Arc::new(GithubApp::new(config, made)?),
+        CredentialKind::Google(config) => Arc::new(Google::new(config, made)?),
     };
-    Ok(Credential { name: spec.name.clone(), hosts: spec.hosts.clone(), issuer, scope: Rules::new(&spec.scope)? })
+    Ok(Credential {
+        name: spec.name.clone(),
+        hosts: spec.hosts.clone(),
+        issuer,
+        scope: Rules::new(&spec.scope)?,
+        written: format!("{spec:?}").into(),
+    })
 }
 
 fn warn_if_short(credential: &Credential) -> Option<Problem> {

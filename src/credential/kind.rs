@@ -1,7 +1,13 @@
 //! One file per kind of credential.
 
 mod fixed;
+mod github;
+mod google;
 mod own;
+mod parsed;
+mod said;
+#[cfg(test)]
+mod scripted;
 
 use std::sync::Arc;
 
@@ -11,6 +17,8 @@ use super::source::Env;
 use crate::fetch::Fetch;
 
 pub(super) use fixed::Fixed;
+pub(super) use github::GithubApp;
+pub(super) use google::Google;
 pub(super) use own::Own;
 
 /// What a kind is made with, beside its configuration.

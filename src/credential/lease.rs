@@ -1,21 +1,52 @@
 //! The lease desk: what is issued for a task, from its first use to its revocation.
+//!
+//! A lease is for one task, one credential and exactly one scope. It is given again while it is valid;
+//! however many calls wait, its issuer is asked once. Whatever can be revoked is written down, sealed,
+//! before it is used (`journal`), and revoked when its task ends, when Remit drains, or when it starts
+//! again after it was killed (`revoke`).
 
-use std::{sync::Arc, time::Instant};
+mod ask;
+mod held;
+mod journal;
+mod revoke;
+mod slot;
+#[cfg(test)]
+mod tests;
 
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use ahash::RandomState;
+use arc_swap::ArcSwap;
+use futures_util::{StreamExt, stream};
+use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 
 use super::{
-    broker::{Choice, Credential},
-    issue::{Ask, Fault, Issued, Request},
-    kind::fingerprint,
-    scope::Scope,
-    scrub::Scrubber,
+    basic,
+    broker::{Broker, Choice, Credential},
+    issue::{Fault, Request},
+    scope::{Scope, Uses},
 };
 use crate::{
+    authority::{RevokeLeases, Revoking},
     call::{Head, Intent, Lease, Mode, Permit, Task},
     clock,
+    problem::Problem,
     refusal::{Reason, Refusal},
 };
+
+use held::Held;
+use slot::{Known, Next, Slot};
+
+pub use held::Listed;
+pub use journal::{Journal, JournalPlace};
 
 /// What a lease is wanted for.
 #[derive(Debug, Clone, Copy)]
@@ -26,13 +57,58 @@ pub struct Wanted<'a> {
     /// How the policy narrows what is asked of the issuer.
     pub by: Option<&'a Value>,
     pub now: Instant,
+    /// How long the call waits for an issuer.
+    pub patience: Duration,
 }
 
-/// Leases by task.
-#[derive(Debug, Default)]
-pub struct Leases {}
+/// Is told what happens to leases. Never their values.
+pub trait LeaseEvents: Send + Sync {
+    /// An issuer was asked; why it gave nothing, if it did not.
+    fn asked(&self, kind: &'static str, took: Duration, fault: Option<String>);
+    fn issued(&self, lease: Listed);
+    /// `done`: its issuer accepts it no more; else it lives until it expires. `after` its end was due.
+    fn revoked(&self, lease: Listed, done: bool, after: Duration);
+    /// It will be tried again.
+    fn not_revoked(&self, lease: Listed, why: &str);
+}
+
+/// Leases by task. Cheap to clone.
+#[derive(Clone)]
+pub struct Leases(Arc<Desk>);
+
+struct Desk {
+    tasks: [RwLock<HashMap<u64, Arc<OfTask>, RandomState>>; PARTS],
+    /// All that is not revoked or expired, and whether its time is over.
+    held: Mutex<BTreeMap<u64, (Arc<Held>, bool)>>,
+    journal: Journal,
+    events: Arc<dyn LeaseEvents>,
+    next: AtomicU64,
+}
+
+const PARTS: usize = 16;
+/// Ways of asking that are remembered for a task; what is beyond is found by its scope.
+const KNOWN: usize = 1024;
+
+/// What a task has.
+struct OfTask {
+    task: Arc<Task>,
+    known: ArcSwap<Vec<Known>>,
+    over: AtomicBool,
+    held: Mutex<Vec<Arc<Held>>>,
+}
 
 impl Leases {
+    #[must_use]
+    pub fn new(journal: Journal, events: Arc<dyn LeaseEvents>) -> Self {
+        Self(Arc::new(Desk {
+            tasks: std::array::from_fn(|_| RwLock::default()),
+            held: Mutex::default(),
+            journal,
+            events,
+            next: AtomicU64::new(1),
+        }))
+    }
+
     /// The lease for a permitted call. None in `observe`, where nothing is injected.
     ///
     /// # Errors
@@ -42,53 +118,276 @@ impl Leases {
             return Ok(None);
         }
         let request = Request { task: wanted.permit.task(), head: wanted.head, intents: wanted.intents, now: wanted.now };
-        self.lease_for(&choice.0, request, wanted.by).await.map(Some)
+        let lease = self.lease_for(&choice.0, &request, wanted.by, wanted.patience).await?;
+        Ok(Some(basic::fit(lease, wanted.intents)))
     }
 
-    pub(super) async fn lease_for(&self, credential: &Credential, request: Request<'_>, by: Option<&Value>) -> Result<Lease, Refusal> {
-        let task = request.task;
-        still_on(task, request.now)?;
-        if let Some(lease) = credential.issuer.at_hand(&request) {
+    pub(super) async fn lease_for(
+        &self,
+        credential: &Arc<Credential>,
+        request: &Request<'_>,
+        by: Option<&Value>,
+        patience: Duration,
+    ) -> Result<Lease, Refusal> {
+        match self.at_hand(credential, request, by)? {
+            Some(lease) => Ok(lease),
+            // Rare, and large: kept out of the future that every call carries.
+            None => Box::pin(self.issued(credential, request, by, patience)).await,
+        }
+    }
+
+    /// A lease that can be given without waiting.
+    ///
+    /// # Errors
+    /// When the task is over.
+    fn at_hand(&self, credential: &Arc<Credential>, request: &Request<'_>, by: Option<&Value>) -> Result<Option<Lease>, Refusal> {
+        still_on(request.task, request.now)?;
+        if let Some(lease) = credential.issuer.at_hand(request) {
+            return Ok(Some(lease));
+        }
+        let ([intent], None) = (request.intents, by) else { return Ok(None) };
+        let Some(of) = self.0.part(request.task.number).read().get(&request.task.number).cloned() else { return Ok(None) };
+        let known = of.known.load();
+        let found = known
+            .iter()
+            .find(|k| k.slot.credential.is(credential) && k.uses.as_ref().is_some_and(|uses| credential.scope.same(uses, intent)));
+        let Some(found) = found else { return Ok(None) };
+        Ok(found.slot.at_hand(request.now).map(|(lease, renew)| {
+            if renew {
+                self.renew(&of, &found.slot, request.now);
+            }
+            lease
+        }))
+    }
+
+    /// A lease that is looked for by its scope, and asked for where there is none.
+    async fn issued(
+        &self,
+        credential: &Arc<Credential>,
+        request: &Request<'_>,
+        by: Option<&Value>,
+        patience: Duration,
+    ) -> Result<Lease, Refusal> {
+        let scope = asked(credential, request.task, request.intents, by)?;
+        let of = self.0.of_task(request.task);
+        let uses = match (request.intents, by) {
+            ([intent], None) => credential.scope.uses_of(intent),
+            _ => None,
+        };
+        let slot = of.slot(credential, scope, uses);
+        // The task may have ended before it was known here.
+        still_on(request.task, Instant::now()).inspect_err(|_| self.0.forget(&of))?;
+        if let Some((lease, renew)) = slot.at_hand(request.now) {
+            if renew {
+                self.renew(&of, &slot, request.now);
+            }
             return Ok(lease);
         }
-        let scope = asked(credential, &request, by)?;
-        let life = task.ends.lifetime().saturating_sub(request.now.saturating_duration_since(task.ends.began()));
-        let ask = Ask { task: task.clone(), scope, life };
-        let issued = credential.issuer.issue(&ask).await.map_err(|fault| unavailable(credential, &fault))?;
-        if let Err(over) = still_on(task, Instant::now()) {
-            if let Some(handle) = &issued.handle {
-                let _ = credential.issuer.revoke(handle.expose()).await;
+        let attempt = match slot.next(request.now) {
+            Next::Failed(fault) => return Err(unavailable(credential, &fault)),
+            Next::Wait(attempt) => attempt,
+            Next::Ask(attempt) => {
+                tokio::spawn(self.0.clone().ask(of.clone(), slot.clone(), attempt.clone()));
+                attempt
             }
-            return Err(over);
+        };
+        let answered = tokio::time::timeout(patience, request.task.ended.run_until_cancelled(attempt.answered())).await;
+        still_on(request.task, Instant::now())?;
+        match answered {
+            Ok(Some(Ok(lease))) => Ok(lease),
+            Ok(Some(Err(fault))) => Err(unavailable(credential, &fault)),
+            Ok(None) => Err(Refusal::new(Reason::TaskEnded, "the task ended while the call waited for a credential")),
+            Err(_) => {
+                let fault = Fault::Unavailable(format!("its issuer gave no answer within {} s", patience.as_secs_f32()));
+                Err(unavailable(credential, &fault))
+            }
         }
-        lease(credential, &ask, &issued)
     }
+
+    /// Has the next lease fetched, while the one at hand is given.
+    fn renew(&self, of: &Arc<OfTask>, slot: &Arc<Slot>, now: Instant) {
+        if let Next::Ask(attempt) = slot.next(now) {
+            tokio::spawn(self.0.clone().ask(of.clone(), slot.clone(), attempt));
+        }
+    }
+
+    /// Forgets what has expired.
+    pub fn expire(&self) {
+        self.0.expire();
+    }
+
+    /// Leases that are neither revoked nor expired.
+    #[must_use]
+    pub fn active(&self) -> usize {
+        self.0.expire();
+        self.0.held.lock().values().filter(|(_, due)| !due).count()
+    }
+
+    /// Leases whose time is over, and that their issuers may still accept.
+    #[must_use]
+    pub fn unrevoked(&self) -> usize {
+        self.0.held.lock().values().filter(|(_, due)| *due).count()
+    }
+
+    /// All of both, oldest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<Listed> {
+        self.0.expire();
+        self.0.held.lock().values().map(|(held, due)| held.listed(*due)).collect()
+    }
+
+    /// Takes over what processes before this one left: all of it is revoked, as soon as it can be.
+    ///
+    /// # Errors
+    /// What is wrong with a journal that was left.
+    pub fn recover(&self, broker: &Broker) -> Result<usize, Problem> {
+        let (left, old) = self.0.journal.left(broker, &self.0.next)?;
+        let (left, now): (Vec<Arc<Held>>, _) = (left.into_iter().map(Arc::new).collect(), clock::utc());
+        let left: Vec<Arc<Held>> = left.into_iter().filter(|held| !held.is_over(now)).collect();
+        left.iter().for_each(|held| self.0.holds(held));
+        self.0.journal.take_over(&left, old)?;
+        let count = left.len();
+        if count > 0 {
+            let desk = self.0.clone();
+            tokio::spawn(async move { desk.revoke_all(left, Instant::now()).await });
+        }
+        Ok(count)
+    }
+
+    /// Revokes all that is held; ready when each was tried once.
+    pub async fn drain(&self) {
+        let tasks: Vec<Arc<OfTask>> = self.0.tasks.iter().flat_map(|part| part.read().values().cloned().collect::<Vec<_>>()).collect();
+        stream::iter(tasks).for_each_concurrent(None, |of| self.0.clone().end(of)).await;
+        self.0.journal.flush().await;
+    }
+}
+
+/// Nothing is kept, and nobody is told: where nothing is issued.
+impl Default for Leases {
+    fn default() -> Self {
+        Self::new(Journal::none(), Arc::new(held::Untold))
+    }
+}
+
+impl RevokeLeases for Leases {
+    fn revoke(&self, task: &Arc<Task>) -> Option<Revoking> {
+        let of = self.0.part(task.number).read().get(&task.number).cloned()?;
+        Some(Box::pin(self.0.clone().end(of)))
+    }
+}
+
+impl Desk {
+    fn part(&self, task: u64) -> &RwLock<HashMap<u64, Arc<OfTask>, RandomState>> {
+        let [first, ..] = &self.tasks;
+        self.tasks.get(task as usize % PARTS).unwrap_or(first)
+    }
+
+    fn of_task(&self, task: &Arc<Task>) -> Arc<OfTask> {
+        if let Some(of) = self.part(task.number).read().get(&task.number) {
+            return of.clone();
+        }
+        let new = || OfTask { task: task.clone(), known: ArcSwap::default(), over: AtomicBool::new(false), held: Mutex::default() };
+        self.part(task.number).write().entry(task.number).or_insert_with(|| Arc::new(new())).clone()
+    }
+
+    fn forget(&self, of: &OfTask) {
+        self.part(of.task.number).write().remove(&of.task.number);
+    }
+
+    /// Gives the task nothing any more, and revokes what it has; waits for what is just being issued.
+    async fn end(self: Arc<Self>, of: Arc<OfTask>) {
+        let since = Instant::now();
+        self.forget(&of);
+        let held = {
+            let mut held = of.held.lock();
+            of.over.store(true, Ordering::Release);
+            std::mem::take(&mut *held)
+        };
+        let known = of.known.load_full();
+        known.iter().for_each(|k| k.slot.clear());
+        self.revoke_all(held, since).await;
+        for attempt in known.iter().filter_map(|k| k.slot.asking()) {
+            let _ = attempt.answered().await;
+        }
+    }
+
+    fn holds(&self, held: &Arc<Held>) {
+        self.held.lock().insert(held.id, (held.clone(), false));
+    }
+
+    /// Its time is over.
+    fn due(&self, held: &Held) {
+        if let Some((_, due)) = self.held.lock().get_mut(&held.id) {
+            *due = true;
+        }
+    }
+
+    /// Its issuer accepts it no more.
+    fn gone(&self, held: &Held) {
+        self.held.lock().remove(&held.id);
+        self.journal.gone(held);
+    }
+
+    /// Forgets what has expired.
+    fn expire(&self) {
+        let now = clock::utc();
+        let over: Vec<Arc<Held>> = self.held.lock().values().filter(|(h, _)| h.is_over(now)).map(|(h, _)| h.clone()).collect();
+        over.iter().for_each(|held| self.gone(held));
+    }
+}
+
+impl OfTask {
+    /// Keeps what was issued, in the place of `before`; false when the task is over.
+    fn hold(&self, new: &Arc<Held>, before: Option<&Arc<Held>>) -> bool {
+        let mut held = self.held.lock();
+        if self.over.load(Ordering::Acquire) {
+            return false;
+        }
+        let now = clock::utc();
+        held.retain(|h| before.is_none_or(|b| b.id != h.id) && !h.is_over(now));
+        held.push(new.clone());
+        true
+    }
+
+    /// The slot for a scope.
+    fn slot(&self, credential: &Arc<Credential>, scope: Scope, uses: Option<Uses>) -> Arc<Slot> {
+        let fits = |k: &&Known| k.slot.credential.is(credential) && k.slot.scope == scope;
+        let known = |all: &[Known]| all.iter().find(fits).map(|k| k.slot.clone());
+        if let Some(slot) = self.known.load().iter().find(|k| fits(k) && (uses.is_none() || k.uses == uses)).map(|k| k.slot.clone()) {
+            return slot;
+        }
+        let new = Arc::new(Slot::new(credential.clone(), scope.clone()));
+        let mut slot = new.clone();
+        self.known.rcu(|all| {
+            slot = known(all).unwrap_or_else(|| new.clone());
+            let mut all = (**all).clone();
+            if all.len() < KNOWN || !all.iter().any(|k| Arc::ptr_eq(&k.slot, &slot)) {
+                all.push(Known { uses: uses.clone(), slot: slot.clone() });
+            }
+            all
+        });
+        slot
+    }
+}
+
+/// What would be asked of the issuer for a call; None for a credential that asks none.
+///
+/// # Errors
+/// `credential_unavailable` when nothing can be asked for it.
+pub fn would_ask(choice: &Choice, task: &Task, intents: &[Intent], by: Option<&Value>) -> Result<Option<Scope>, Refusal> {
+    if !choice.0.issuer.scoped() {
+        return Ok(None);
+    }
+    asked(&choice.0, task, intents, by).map(Some)
 }
 
 /// What is asked of the issuer for a call.
-fn asked(credential: &Credential, request: &Request<'_>, by: Option<&Value>) -> Result<Scope, Refusal> {
+fn asked(credential: &Credential, task: &Task, intents: &[Intent], by: Option<&Value>) -> Result<Scope, Refusal> {
     if !credential.issuer.scoped() {
         return Ok(Scope::new(serde_json::Map::new()));
     }
-    let asked = credential.scope.ask(&*credential.issuer, request.task, request.intents, by);
-    asked.map_err(|why| Refusal::new(Reason::CredentialUnavailable, format!("the credential `{}`: {why}", credential.name)))
-}
-
-fn lease(credential: &Credential, ask: &Ask, issued: &Issued) -> Result<Lease, Refusal> {
-    let values = issued.secrets.iter().map(|s| s.expose().as_slice());
-    let scrubber = Scrubber::new(values)
-        .map_err(|_| unavailable(credential, &Fault::Unavailable("what it gave is too long to be scrubbed from answers".to_owned())))?;
-    let first = issued.secrets.first().map(|s| fingerprint(s.expose())).unwrap_or_default();
-    Ok(Lease {
-        name: credential.name.clone(),
-        kind: credential.issuer.kind(),
-        fingerprint: first.into(),
-        expires: issued.lives.map(|lives| clock::utc() + lives),
-        scope: credential.issuer.scoped().then(|| ask.scope.clone()),
-        revocable: issued.handle.is_some(),
-        inject: issued.inject.clone(),
-        scrubber: Some(Arc::new(scrubber)),
-    })
+    let asked = credential.scope.ask(&*credential.issuer, task, intents, by);
+    asked.map_err(|why| unavailable(credential, &Fault::Refused(why)))
 }
 
 fn unavailable(credential: &Credential, fault: &Fault) -> Refusal {
@@ -99,5 +398,11 @@ fn still_on(task: &Task, now: Instant) -> Result<(), Refusal> {
     match task.over(now) {
         None => Ok(()),
         Some(reason) => Err(Refusal::new(reason, format!("no credential is given to {}, which is over", task.id))),
+    }
+}
+
+impl std::fmt::Debug for Leases {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Leases").field("held", &self.0.held.lock().len()).finish()
     }
 }

@@ -62,7 +62,7 @@ pub struct Parts {
     pub rules: Rules,
     pub tasks: Arc<Tasks>,
     /// What is issued for tasks.
-    pub leases: Arc<Leases>,
+    pub leases: Leases,
     pub audit: Arc<Audit>,
     pub metrics: Arc<Metrics>,
     pub terminator: Terminator,
@@ -78,7 +78,7 @@ struct Inner {
     /// The registry of the rules in force, for who asks for nothing else.
     registry: Arc<ArcSwap<Registry>>,
     tasks: Arc<Tasks>,
-    leases: Arc<Leases>,
+    leases: Leases,
     audit: Arc<Audit>,
     recorder: Arc<dyn Recorder>,
     metrics: Arc<Metrics>,
@@ -167,7 +167,7 @@ impl House {
     }
 
     #[must_use]
-    pub fn leases(&self) -> &Arc<Leases> {
+    pub fn leases(&self) -> &Leases {
         &self.0.leases
     }
 

@@ -179,12 +179,10 @@ impl House {
     pub(super) async fn arm(&self, rules: &Rules, permitted: Permitted, choice: Option<Choice>, now: Moment) -> Step<Armed> {
         let Some(choice) = choice else { return Ok(permitted.armed(None)) };
         let understood = permitted.understood();
-        let began = Instant::now();
         let (permit, by) = (permitted.permit(), permitted.decision().scope.as_ref());
-        let wanted = Wanted { permit, head: understood.head(), intents: understood.intents(), by, now: now.instant };
-        let lease = self.leases().lease(&choice, wanted).await;
-        self.metrics().lease_issued(choice.kind(), began.elapsed());
-        match lease {
+        let patience = rules.config.timeouts.credential;
+        let wanted = Wanted { permit, head: understood.head(), intents: understood.intents(), by, now: now.instant, patience };
+        match self.leases().lease(&choice, wanted).await {
             Ok(lease) => Ok(permitted.armed(lease)),
             Err(refusal) => Err(self.turn_known(rules, At::Permitted(permitted), refusal).await),
         }

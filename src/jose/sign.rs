@@ -6,33 +6,41 @@ use base64::{
 };
 use ring::{
     digest,
+    error::KeyRejected,
     rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
+    rsa::PublicKeyComponents,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
 };
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, pem::PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::{Map, Value, json};
 
 use super::{Algorithm, Fault};
 
-/// A private key that signs tokens, with ES256 or EdDSA.
+/// A private key that signs tokens, with RS256, ES256 or EdDSA.
 pub struct SigningKey(Pair);
 
 enum Pair {
+    Rsa(Box<RsaKeyPair>),
     P256(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
 }
 
 impl SigningKey {
-    /// From `PRIVATE KEY` in PEM (PKCS#8, RFC 5958), as `openssl genpkey` and SPIFFE write it.
+    /// From the first private key in PEM: `PRIVATE KEY` (PKCS#8, RFC 5958), as `openssl genpkey`,
+    /// Google and SPIFFE write it, or `RSA PRIVATE KEY` (PKCS#1, RFC 8017 §A.1.2), as GitHub does.
     ///
     /// # Errors
     /// [`Fault::Key`].
     pub fn from_pem(pem: &[u8]) -> Result<Self, Fault> {
-        let der = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|e| Fault::Key(format!("no `PRIVATE KEY` in PEM: {e}")))?;
-        Self::from_pkcs8(der.secret_pkcs8_der())
+        match PrivateKeyDer::from_pem_slice(pem) {
+            Ok(PrivateKeyDer::Pkcs8(der)) => Self::from_pkcs8(der.secret_pkcs8_der()),
+            Ok(PrivateKeyDer::Pkcs1(der)) => Self::rsa(RsaKeyPair::from_der(der.secret_pkcs1_der())),
+            Ok(_) => Err(Fault::Key("it is an `EC PRIVATE KEY`: `openssl pkcs8 -topk8 -nocrypt` writes it as `PRIVATE KEY`".to_owned())),
+            Err(e) => Err(Fault::Key(format!("no `PRIVATE KEY` in PEM: {e}"))),
+        }
     }
 
-    /// From PKCS#8 in DER: a P-256 or an Ed25519 key.
+    /// From PKCS#8 in DER: an RSA key of 2,048 to 4,096 bits, a P-256 or an Ed25519 key.
     ///
     /// # Errors
     /// [`Fault::Key`].
@@ -40,15 +48,26 @@ impl SigningKey {
         if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &SystemRandom::new()) {
             return Ok(Self(Pair::P256(pair)));
         }
-        match Ed25519KeyPair::from_pkcs8_maybe_unchecked(der) {
-            Ok(pair) => Ok(Self(Pair::Ed25519(pair))),
-            Err(_) => Err(Fault::Key("a P-256 or an Ed25519 key is wanted".to_owned())),
+        if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der) {
+            return Ok(Self(Pair::Ed25519(pair)));
+        }
+        Self::rsa(RsaKeyPair::from_pkcs8(der))
+    }
+
+    fn rsa(read: Result<RsaKeyPair, KeyRejected>) -> Result<Self, Fault> {
+        match read {
+            Ok(pair) => Ok(Self(Pair::Rsa(Box::new(pair)))),
+            // ring's words for a modulus of fewer bits than 2,048 and of more than 4,096.
+            Err(e) if e.to_string() == "TooSmall" => Err(Fault::Key("the RSA key has fewer than 2048 bits".to_owned())),
+            Err(e) if e.to_string() == "TooLarge" => Err(Fault::Key("the RSA key has more than 4096 bits".to_owned())),
+            Err(_) => Err(Fault::Key("an RSA, a P-256 or an Ed25519 key is wanted".to_owned())),
         }
     }
 
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         match self.0 {
+            Pair::Rsa(_) => Algorithm::Rs256,
             Pair::P256(_) => Algorithm::Es256,
             Pair::Ed25519(_) => Algorithm::EdDsa,
         }
@@ -72,6 +91,10 @@ impl SigningKey {
 
     fn bare_jwk(&self) -> Map<String, Value> {
         let jwk = match &self.0 {
+            Pair::Rsa(pair) => {
+                let public = PublicKeyComponents::<Vec<u8>>::from(pair.public());
+                json!({"e": URL_SAFE_NO_PAD.encode(public.e), "kty": "RSA", "n": URL_SAFE_NO_PAD.encode(public.n)})
+            }
             Pair::P256(pair) => {
                 let (x, y) = pair.public_key().as_ref().get(1..).and_then(|xy| xy.split_at_checked(32)).unwrap_or_default();
                 json!({"crv": "P-256", "kty": "EC", "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y)})
@@ -109,9 +132,15 @@ impl SigningKey {
     }
 
     fn signature(&self, signed: &[u8]) -> Result<Vec<u8>, Fault> {
+        let no_randomness = |_| Fault::Key("no randomness to sign with".to_owned());
         match &self.0 {
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public().modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed, &mut signature).map_err(no_randomness)?;
+                Ok(signature)
+            }
             Pair::P256(pair) => {
-                let signature = pair.sign(&SystemRandom::new(), signed).map_err(|_| Fault::Key("no randomness to sign with".to_owned()))?;
+                let signature = pair.sign(&SystemRandom::new(), signed).map_err(no_randomness)?;
                 Ok(signature.as_ref().to_vec())
             }
             Pair::Ed25519(pair) => Ok(pair.sign(signed).as_ref().to_vec()),

@@ -227,7 +227,7 @@ fn issuer_audience_and_type_are_compared_whole() {
 
 #[test]
 fn what_is_signed_here_verifies_by_the_key_published_here() {
-    for algorithm in [Algorithm::Es256, Algorithm::EdDsa] {
+    for algorithm in [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa] {
         let pkcs8 = Issuer::new(algorithm, "k");
         let key = SigningKey::from_pem(pem("PRIVATE KEY", pkcs8.pkcs8()).as_bytes()).unwrap();
         assert_eq!(key.algorithm(), algorithm);
@@ -237,10 +237,33 @@ fn what_is_signed_here_verifies_by_the_key_published_here() {
         read.check_type(&["remit-delegation+jwt"], false).unwrap();
         assert_eq!(read.verify(&keys, &[algorithm]).unwrap().claims.text("sub"), Some("bot"));
     }
-    assert!(SigningKey::from_pkcs8(Issuer::new(Algorithm::Es384, "k").pkcs8()).is_err());
-    assert!(SigningKey::from_pem(b"no key").is_err());
     let key = Issuer::new(Algorithm::Es256, "k").signing_key();
     assert_eq!(key.sign("a", None, &[], &json!({"pad": "x".repeat(16 << 10)})).unwrap_err(), Fault::TooLong);
+}
+
+#[test]
+fn a_key_that_cannot_sign_is_named() {
+    let said = |read: Result<SigningKey, Fault>| read.unwrap_err().to_string();
+    assert!(said(SigningKey::from_pkcs8(Issuer::new(Algorithm::Es384, "k").pkcs8())).contains("an RSA, a P-256 or an Ed25519 key"));
+    assert!(said(SigningKey::from_pem(b"no key")).contains("no `PRIVATE KEY`"));
+    assert!(said(SigningKey::from_pem(pem("EC PRIVATE KEY", &[1]).as_bytes())).contains("openssl pkcs8"));
+    assert!(said(SigningKey::from_pem(pem("RSA PRIVATE KEY", &[0x30, 0]).as_bytes())).contains("an RSA"));
+    assert!(said(SigningKey::from_pem(include_bytes!("fixture/rsa1024.pem"))).contains("fewer than 2048 bits"));
+}
+
+/// GitHub hands keys out in PKCS#1, which is what PKCS#8 wraps.
+#[test]
+fn an_rsa_key_is_the_same_in_both_forms() {
+    let wrapped = Issuer::new(Algorithm::Rs256, "k");
+    // RFC 5958: version, algorithm, and the octet string, whose head is 4 bytes here.
+    let bare = SigningKey::from_pem(pem("RSA PRIVATE KEY", &wrapped.pkcs8()[26..]).as_bytes()).unwrap();
+    assert_eq!(bare.thumbprint(), wrapped.signing_key().thumbprint());
+    let token = bare.sign("JWT", None, &[], &claims()).unwrap();
+    assert!(check(&wrapped.keys(), &token, &[Algorithm::Rs256]).is_ok());
+    // RFC 7638 §3: the members of an RSA key's thumbprint, in that order and without blanks.
+    let jwk = bare.public_jwk();
+    let members = format!(r#"{{"e":{},"kty":"RSA","n":{}}}"#, jwk["e"], jwk["n"]);
+    assert_eq!(bare.thumbprint(), URL_SAFE_NO_PAD.encode(ring::digest::digest(&ring::digest::SHA256, members.as_bytes())));
 }
 
 /// RFC 8037 §A.2 and §A.3: the thumbprint of the key of that RFC.

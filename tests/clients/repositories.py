@@ -50,7 +50,11 @@ async def answer(upstream, request: wire.Request, reply: wire.Reply) -> None:
     wanted = base64.b64encode(f"x-access-token:{upstream.secrets['github']}".encode()).decode()
     if request.header("authorization") != f"Basic {wanted}":
         return await reply.send(401, b"Repository not found.\n", {"www-authenticate": 'Basic realm="GitHub"', "content-type": "text/plain"})
-    git = upstream.git
+    await serve(upstream.git, request, reply)
+
+
+async def serve(git: Repositories, request: wire.Request, reply: wire.Reply) -> None:
+    """What `git http-backend` answers to whoever may ask."""
     env = {
         **git.env, "GIT_PROJECT_ROOT": str(git.root / "bare"), "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": request.path, "REMOTE_USER": "t",
         "QUERY_STRING": request.raw_query, "REQUEST_METHOD": request.method, "CONTENT_TYPE": request.header("content-type"),

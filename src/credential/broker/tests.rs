@@ -106,7 +106,10 @@ fn head(fields: &[(&'static str, &str)]) -> Head {
 async fn lease_of(broker: &Broker, name: &str, url: &str) -> Lease {
     let choice = broker.choose(Some(name), None, None, &to(url), &operation(true)).unwrap().unwrap();
     let (task, head) = (task(), head(&[]));
-    Leases::default().lease_for(&choice.0, Request { task: &task, head: &head, intents: &[], now: Instant::now() }, None).await.unwrap()
+    Leases::default()
+        .lease_for(&choice.0, &Request { task: &task, head: &head, intents: &[], now: Instant::now() }, None, Duration::from_secs(1))
+        .await
+        .unwrap()
 }
 
 #[test]
@@ -189,7 +192,7 @@ async fn the_agents_own_login_passes_with_a_fingerprint() {
     assert!(choice.is_own());
     let (task, head) = (task(), head(&[("authorization", "Bearer mine")]));
     let lease = Leases::default()
-        .lease_for(&choice.0, Request { task: &task, head: &head, intents: &[], now: Instant::now() }, None)
+        .lease_for(&choice.0, &Request { task: &task, head: &head, intents: &[], now: Instant::now() }, None, Duration::from_secs(1))
         .await
         .unwrap();
     assert!(matches!(lease.inject, Inject::Own) && lease.scrubber.is_none());
@@ -203,7 +206,7 @@ async fn a_task_that_is_over_gets_no_lease() {
     let (task, head) = (task(), head(&[]));
     task.ended.cancel();
     let refusal = Leases::default()
-        .lease_for(&choice.0, Request { task: &task, head: &head, intents: &[], now: Instant::now() }, None)
+        .lease_for(&choice.0, &Request { task: &task, head: &head, intents: &[], now: Instant::now() }, None, Duration::from_secs(1))
         .await
         .unwrap_err();
     assert_eq!(refusal.reason, Reason::TaskEnded);
