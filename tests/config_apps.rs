@@ -87,7 +87,10 @@ fn what_is_wrong_with_a_github_app_is_named() {
                 "HEAD, api: \"http://github.example\", scope: [SCOPE]",
                 ".api: `http://github.example` is plain HTTP beyond loopback; write https: who is in between could give keys of his own",
             ),
-            ("HEAD, installation: 0, scope: [SCOPE]", ".installation: 0 is out of range; write a whole number from 1 to 18446744073709551615"),
+            (
+                "HEAD, installation: 0, scope: [SCOPE]",
+                ".installation: 0 is out of range; write a whole number from 1 to 18446744073709551615",
+            ),
             (
                 "HEAD, token: x, scope: [SCOPE]",
                 ".token: unknown key; known here: `kind`, `hosts`, `scope`, `app_id`, `private_key`, `installation`, `api`",

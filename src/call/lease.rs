@@ -82,9 +82,10 @@ fn query_with(query: Option<&str>, name: &str, value: &str) -> String {
 #[must_use]
 pub fn is_credential_field(name: &HeaderName) -> bool {
     let name = name.as_str();
-    matches!(
-        name,
-        "authorization"
+    ends_as_one(name)
+        || matches!(
+            name,
+            "authorization"
             | "proxy-authorization"
             | "cookie"
             | "cookie2"
@@ -150,7 +151,64 @@ pub fn is_credential_field(name: &HeaderName) -> bool {
             | "x-client-secret"
             | "x-remit-task"
             | "remit-task"
-    )
+            // who signed the request, or showed a certificate to some proxy (RFC 9421, RFC 9440)
+            | "signature"
+            | "signature-input"
+            | "signature-agent"
+            | "client-cert"
+            | "client-cert-chain"
+            | "x-client-cert"
+            | "x-ssl-client-cert"
+            | "x-forwarded-client-cert"
+            | "x-goog-authenticated-user-jwt"
+            | "x-amzn-oidc-data"
+            | "x-amzn-oidc-accesstoken"
+            | "x-amzn-oidc-identity"
+            | "x-aws-ec2-metadata-token"
+            | "x-ms-client-principal"
+            | "cf-access-client-id"
+            | "x-github-otp"
+            | "x-otp"
+            | "fastly-key"
+            | "circle-token"
+            | "user-token"
+            | "x-user-token"
+            | "plaid-secret"
+            | "x-parse-master-key"
+            | "x-appwrite-key"
+            | "x-finnhub-token"
+            | "x-buildkite-token"
+            | "helicone-auth"
+            | "x-auth"
+            | "x-cookie"
+            | "token"
+            | "password"
+            | "secret"
+        )
+}
+
+/// Names that vendors coin for their own: `x-acme-api-key`.
+fn ends_as_one(name: &str) -> bool {
+    const ENDS: [&str; 16] = [
+        "-api-key",
+        "-apikey",
+        "-api-token",
+        "-api-secret",
+        "-access-token",
+        "-auth-token",
+        "-auth-key",
+        "-id-token",
+        "-refresh-token",
+        "-session-token",
+        "-security-token",
+        "-secret",
+        "-secret-key",
+        "-password",
+        "-authorization",
+        "-jwt-assertion",
+    ];
+    // Most fields end in none of these letters, or are short.
+    name.len() > 7 && matches!(name.as_bytes().last(), Some(b'y' | b'n' | b't' | b'd')) && ENDS.iter().any(|end| name.ends_with(end))
 }
 
 #[cfg(test)]
@@ -187,10 +245,39 @@ mod tests {
 
     #[test]
     fn credential_fields_are_known_and_others_are_not() {
-        for name in ["authorization", "cookie", "x-api-key", "dpop", "txn-token", "private-token"] {
+        for name in [
+            "authorization",
+            "cookie",
+            "x-api-key",
+            "dpop",
+            "txn-token",
+            "private-token",
+            "signature",
+            "signature-input",
+            "client-cert",
+            "x-amz-security-token",
+            "x-acme-api-key",
+            "x-serverless-authorization",
+            "cf-access-client-secret",
+            "cf-access-jwt-assertion",
+        ] {
             assert!(is_credential_field(&name.parse().unwrap()), "{name}");
         }
-        for name in ["accept", "content-type", "x-github-api-version", "anthropic-version", "idempotency-key"] {
+        for name in [
+            "accept",
+            "content-type",
+            "x-github-api-version",
+            "anthropic-version",
+            "idempotency-key",
+            "x-amz-content-sha256",
+            "x-amz-date",
+            "x-ms-continuationtoken",
+            "last-event-id",
+            "x-request-id",
+            "if-none-match",
+            "x-goog-user-project",
+            "content-disposition",
+        ] {
             assert!(!is_credential_field(&name.parse().unwrap()), "{name}");
         }
     }

@@ -2,6 +2,7 @@
 //! body or some other field. And configured secrets anywhere: they have leaked.
 
 mod formats;
+mod stream;
 
 use std::{borrow::Cow, collections::HashSet};
 
@@ -10,6 +11,7 @@ use http::HeaderName;
 use percent_encoding::percent_decode;
 
 pub(super) use formats::looks_secret;
+pub(super) use stream::Stream;
 
 use super::scrub::Scrubber;
 use crate::{
@@ -141,7 +143,8 @@ fn form(body: &[u8], known: &Known<'_>) -> Result<(), Refusal> {
 }
 
 fn pairs(text: &[u8]) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
-    text.split(|b| *b == b'&').map(|pair| {
+    // Some servers end a pair at `;` too.
+    text.split(|b| matches!(b, b'&' | b';')).map(|pair| {
         let at = memchr::memchr(b'=', pair).unwrap_or(pair.len());
         let (key, value) = pair.split_at(at);
         (Cow::from(percent_decode(key)), Cow::from(percent_decode(value.get(1..).unwrap_or_default())))

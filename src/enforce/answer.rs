@@ -63,6 +63,9 @@ impl Answer {
                 ScrubError::Cut | ScrubError::Encoding | ScrubError::Withheld => Some(crate::refusal::Reason::UpstreamUnreachable),
             };
         }
+        if let (Some(account), Some(foreign)) = (&mut self.account, self.progress.as_ref().and_then(|p| p.foreign.get())) {
+            account.outcome.reason = Some(foreign.reason);
+        }
         self.settle(false);
     }
 
@@ -115,13 +118,15 @@ impl House {
         // Waited for at a drain, and cut at its deadline.
         self.drain().spawn(async move {
             let Ok((agent, upstream)) = tokio::try_join!(agent, upstream) else { return };
+            let mut account = account;
             let mut scanner = scrubber.map(Scanner::interactive);
-            let clean = move |bytes: Option<Bytes>| match (&mut scanner, bytes) {
+            let clean = |bytes: Option<Bytes>| match (&mut scanner, bytes) {
                 (Some(scanner), Some(bytes)) => scanner.push(bytes),
                 (Some(scanner), None) => scanner.finish(),
                 (None, bytes) => bytes.unwrap_or_default(),
             };
-            forward.splice(agent, upstream, clean, &until, account).await;
+            forward.splice(agent, upstream, clean, &until, &mut account).await;
+            account.outcome.scrubbed += scanner.as_ref().map_or(0, Scanner::hits);
         });
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     authority::{Reservation, token::Delegations},
     call::{
         Accepted, Account, Armed, Arriving, Body, Decision, Identified, Intent, Label, Lease, LimitRule, Mode, Observed, Operation, Param,
-        Permitted, Task, Understood, Unit, Verdict,
+        Permitted, Search, Task, Understood, Unit, Verdict,
     },
     clock::Moment,
     credential::{Choice, Scope, Wanted, Withhold, ask_readable},
@@ -265,7 +265,8 @@ impl House {
         let searched = withhold.reads() || armed.lease().is_some_and(|lease| lease.scrubber.is_some());
         let began = Instant::now();
         // Marked as its first byte leaves; a call that stays is given back.
-        let sent = rules.forward.send(armed, searched.then_some(ask_readable), || reservation.sent()).await;
+        let search = search(rules, &armed);
+        let sent = rules.forward.send(armed, searched.then_some(ask_readable), search, || reservation.sent()).await;
         match sent.reply {
             Ok(reply) => {
                 self.touched(rules, &until.task, &decision, &brief, reply.response.status());
@@ -339,6 +340,13 @@ fn withheld(armed: &Armed) -> Withhold {
     }
     let understood = permitted.understood();
     Withhold::of(understood.intents(), understood.head(), understood.body(), permitted.decision().returns)
+}
+
+/// What looks at a body that streams out. What is only observed goes as it came.
+fn search(rules: &Rules, armed: &Armed) -> Option<Box<dyn Search>> {
+    let (understood, permit) = (armed.permitted().understood(), armed.permitted().permit());
+    let looks = understood.body().streams() && permit.mode() != Mode::Observe;
+    looks.then(|| rules.broker.search(understood.head(), permit.passes_own_login()))
 }
 
 /// The most tokens that a call lets a model answer with, where a limit counts them.

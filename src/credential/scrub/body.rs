@@ -57,7 +57,7 @@ enum State {
     /// Nothing was injected.
     Pass,
     Plain(Scanner),
-    Compressed(Box<Inflater>, Arc<Scrubber>),
+    Compressed(Box<Inflater<Scanner>>, Arc<Scrubber>),
 }
 
 #[derive(Debug)]
@@ -133,16 +133,16 @@ fn state_for(headers: &HeaderMap, scrubber: &Arc<Scrubber>) -> Result<State, Ref
     }
     let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
     let (coding, more) = (codings.next(), codings.next());
-    let compressed = |inflater| State::Compressed(Box::new(inflater), scrubber.clone());
     match (coding, more) {
         (None, _) if grpc => Ok(State::Plain(Scanner::interactive(scrubber.clone()))),
         (None, _) => Ok(State::Plain(Scanner::new(scrubber.clone()))),
-        (Some(coding), None) => match coding.as_bytes().trim_ascii().to_ascii_lowercase().as_slice() {
-            b"" | b"identity" => Ok(State::Plain(Scanner::new(scrubber.clone()))),
-            b"gzip" | b"x-gzip" => Ok(compressed(Inflater::gzip(scrubber.clone()))),
-            b"deflate" => Ok(compressed(Inflater::deflate(scrubber.clone()))),
-            _ => Err(unreadable(coding)),
-        },
+        (Some(coding), None) if matches!(coding.as_bytes().trim_ascii(), b"" | b"identity") => {
+            Ok(State::Plain(Scanner::new(scrubber.clone())))
+        }
+        (Some(coding), None) => {
+            let inflater = Inflater::named(coding.as_bytes(), Scanner::new(scrubber.clone())).ok_or_else(|| unreadable(coding))?;
+            Ok(State::Compressed(Box::new(inflater), scrubber.clone()))
+        }
         (Some(coding), Some(_)) => Err(unreadable(coding)),
     }
 }
