@@ -216,7 +216,7 @@ fn authorizations(d: &Value) -> Value {
 /// What OCSF has no word for, under the log's own names.
 fn unmapped(call: &Call, task: Option<&Value>) -> Value {
     let mut out = Map::new();
-    for name in ["mode", "listener", "how", "drift", "grants", "limits", "approval", "lease", "cached", "own_login", "query"] {
+    for name in ["mode", "listener", "how", "drift", "grants", "limits", "approval", "lease", "cached", "returns", "own_login", "query"] {
         put(&mut out, name, call.decision.get(name).cloned());
     }
     for name in ["workflow", "purpose", "principal", "delegation", "parent"] {

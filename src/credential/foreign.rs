@@ -70,11 +70,14 @@ fn field(name: &HeaderName, value: &[u8], known: &Known<'_>) -> Result<(), Refus
         // Dropped, never forwarded; but a configured secret there tells that it has leaked.
         return leak(value, known).map_or(Ok(()), |()| Err(leaked(&format!("the field `{name}`"))));
     }
-    if value.len() < SHORTEST || is_harmless(name) {
+    if value.len() < SHORTEST {
         return Ok(());
     }
     if leak(value, known).is_some() {
         return Err(leaked(&format!("the field `{name}`")));
+    }
+    if is_harmless(name) {
+        return Ok(());
     }
     match (!known.own).then(|| formats::find(value, |v| known.placeholders.contains(v))).flatten() {
         Some(what) => Err(foreign(&format!("the field `{name}` holds {what}"))),

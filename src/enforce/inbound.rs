@@ -15,7 +15,7 @@ use hyper::body::Body as _;
 use crate::{
     audit::{DecisionRecord, Durability, Passed},
     authority::{Entered, Start, token},
-    call::{Accepted, Account, Arriving, Body, Caller, Entering, How, Identified, Listener, Verdict},
+    call::{Accepted, Account, Arriving, Body, Caller, Entering, How, Identified, Listener, Returns, Verdict},
     clock::Moment,
     config::Inbound,
     credential::Withhold,
@@ -153,6 +153,7 @@ impl House {
             cached: false,
             lease: None,
             scope: None,
+            returns: Returns::default(),
             grants: &[],
             limits: &[],
             tokens: None,

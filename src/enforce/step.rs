@@ -10,7 +10,7 @@ use crate::{
     authority::{Reservation, token::Delegations},
     call::{
         Accepted, Account, Armed, Arriving, Body, Decision, Identified, Intent, Label, Lease, LimitRule, Mode, Observed, Operation, Param,
-        Permitted, Search, Task, Understood, Unit, Verdict,
+        Permitted, Returns, Search, Task, Understood, Unit, Verdict,
     },
     clock::Moment,
     credential::{Choice, Scope, Wanted, Withhold, ask_readable},
@@ -227,6 +227,7 @@ impl House {
             cached: permitted.cached(),
             lease: armed.lease(),
             scope: armed.lease().and_then(|l| l.scope.as_ref()).map(Scope::as_json).or(decision.scope.as_ref()),
+            returns: if permitted.permit().passes_own_login() { Returns::default() } else { decision.returns },
             grants: &decision.grants,
             limits: taken(permitted),
             tokens: asked_tokens(taken(permitted), understood.intents()),
