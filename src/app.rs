@@ -37,7 +37,7 @@ use crate::{
     metrics::Metrics,
     problem::{Problem, Problems},
     secret::Secret,
-    tls::{Authority, Terminator, UpstreamTls, load_roots},
+    tls::{Authority, OwnSvids, Terminator, UpstreamTls, load_roots},
 };
 
 pub use reload::Reloader;
@@ -85,14 +85,15 @@ pub fn load_after(config: &Config, before: Option<&Rules>) -> Result<(Rules, Vec
     let (Some(roots), Some((catalog, registry, decider, mut warnings))) = (roots, rest) else { return Err(Problems(problems)) };
     warnings.extend(config.unproved());
     let tls = UpstreamTls::new(roots.clone()).map_err(|e| Problem::new(format!("TLS to upstream: {e}")))?;
-    let broker = Broker::new(&config.credentials, &Fetch::new(tls.clone(), &config.upstream.resolve))?;
-    warnings.extend(broker.warnings().iter().cloned());
-    scopes::check(&broker, &catalog)?;
-    leases::check(config, &broker)?;
     let callers = match config.issuers.is_empty() && config.spiffe.is_none() {
         true => None,
         false => Some(Arc::new(Callers::new(config, &roots, before.and_then(|b| b.callers.as_deref()))?)),
     };
+    let svids = callers.as_ref().and_then(|c| c.spiffe()).map(|s| s.clone() as Arc<dyn OwnSvids>);
+    let broker = Broker::new(&config.credentials, &Fetch::new(tls.clone(), &config.upstream.resolve), svids.as_ref())?;
+    warnings.extend(broker.warnings().iter().cloned());
+    scopes::check(&broker, &catalog)?;
+    leases::check(config, &broker)?;
     let forward = Forward::new(&config.upstream, &config.timeouts, tls);
     let delegations = Arc::new(Delegations::load(config)?);
     let entrance = config.listen.inbound.as_ref().map(|inbound| entrance(inbound, config, &delegations)).transpose()?;

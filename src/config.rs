@@ -31,7 +31,10 @@ mod watch;
 
 pub use against::OperationFacts;
 pub use attested::{Attested, Finding, Review, Sums};
-pub use credentials::{GithubApp, Google, GoogleFederation, GoogleImpersonation, GoogleSource, ScopeSpec};
+pub use credentials::{
+    AwsKeys, AwsRole, AwsSpec, CertificateFrom, CertificateSpec, GithubApp, Google, GoogleFederation, GoogleImpersonation, GoogleSource,
+    ScopeSpec, VaultLogin, VaultSecret, VaultSpec,
+};
 pub use endpoint::Endpoint;
 pub use identities::{IdentityRule, IdentitySpec};
 pub use inbound::{AgentProtocol, Delegation, DelegationKey, DelegationTrust, Inbound, InboundRule, PeerSpec, Requires, Whose};

@@ -1,6 +1,7 @@
 //! Room 2: the CA, leaf certificates, agent-side and upstream TLS.
 
 mod ca;
+mod client;
 mod front;
 mod leaf;
 mod stream;
@@ -10,6 +11,7 @@ mod upstream;
 use std::sync::Arc;
 
 pub use ca::{Authority, CaError};
+pub use client::{ClientCertificate, OwnSvids, ServerSvid, certified_pem};
 pub use front::{Front, OwnCertificate, certificate_from, certified, proof_of};
 pub use leaf::Terminator;
 pub use stream::{Socket, Upwards};

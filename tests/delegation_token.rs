@@ -378,7 +378,8 @@ fn what_is_handed_on_is_what_both_grant() {
     let received = lab.delegations.receive(parent.as_bytes(), B, &lab.registry, &lab.used, lab.now).unwrap();
     let start = Start { before: received.links.clone(), ends: Some(received.expires), ..Start::new("b", "narrow", alice()) };
     let task = task_of(&lab, &tasks, start);
-    let handed = lab.delegations.hand_over(&task, &to("c.acme.example", 443), &lab.registry, Some(&received), lab.now).unwrap().unwrap();
+    let handed =
+        lab.delegations.hand_over(&task, &to("c.acme.example", 443), &lab.registry, Some(&received), None, lab.now).unwrap().unwrap();
     assert_eq!((&*handed.to, handed.value.is_sensitive()), (C, true));
     let read = lab.receive(handed.value.to_str().unwrap()).unwrap();
     let grants: Vec<&Vec<Value>> = read.links.iter().filter_map(|l| l.grants.as_ref()).collect();
@@ -392,7 +393,8 @@ fn only_a_peer_that_the_agent_may_delegate_to_is_handed_anything() {
     let lab = Lab::new("peers");
     let tasks = Arc::new(Tasks::new(Arc::new(SystemClock), Arc::new(NoEvents), std::time::Duration::from_secs(1)));
     let task = task_of(&lab, &tasks, Start::new("b", "w", alice()));
-    let hand = |task: &Task, host: &str, port| lab.delegations.hand_over(task, &to(host, port), &lab.registry, None, lab.now).unwrap();
+    let hand =
+        |task: &Task, host: &str, port| lab.delegations.hand_over(task, &to(host, port), &lab.registry, None, None, lab.now).unwrap();
     assert!(hand(&task, "c.acme.example", 443).is_some());
     assert!(hand(&task, "c.acme.example", 8443).is_some(), "no port is said, so any");
     assert!(hand(&task, "b.acme.example", 8080).is_none(), "not one that it delegates to");
@@ -413,7 +415,7 @@ fn nothing_in_common_is_nothing_to_hand_on() {
     let parent = lab.sign(&lab.first(json!({"aud": B, "grants": [{"intents": ["elsewhere.*"]}]})));
     let received = lab.delegations.receive(parent.as_bytes(), B, &lab.registry, &lab.used, lab.now).unwrap();
     let task = task_of(&lab, &tasks, Start { before: received.links.clone(), ..Start::new("b", "narrow", alice()) });
-    let refusal = lab.delegations.hand_over(&task, &to("c.acme.example", 443), &lab.registry, Some(&received), lab.now).unwrap_err();
+    let refusal = lab.delegations.hand_over(&task, &to("c.acme.example", 443), &lab.registry, Some(&received), None, lab.now).unwrap_err();
     assert_eq!(refusal.reason, Reason::DelegationInvalid);
     assert!(refusal.detail.contains("handed nothing that its workflow grants too"));
 }

@@ -24,7 +24,7 @@ impl Bundles for InForce {
 }
 
 fn spiffe<T>(house: &House, ask: impl FnOnce(&Spiffe) -> Option<T>) -> Option<T> {
-    house.rules().callers.as_ref().and_then(|c| c.spiffe()).and_then(ask)
+    house.rules().callers.as_ref().and_then(|c| c.spiffe()).and_then(|s| ask(s))
 }
 
 /// The name that the listener's certificate has, for the URLs that clients are given; its address where the

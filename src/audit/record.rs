@@ -415,7 +415,7 @@ fn verdict(out: &mut Vec<u8>, r: &DecisionRecord<'_>) {
     out.extend_from_slice(if r.cached { b",\"cached\":true" } else { b",\"cached\":false" });
     if r.returns != Returns::default() {
         key!(out, "returns");
-        text::list(out, b"[]", r.returns.names(), |out, name| text::string(out, name));
+        text::list(out, b"[]", r.returns.names(), text::string);
     }
     if r.own_login {
         out.extend_from_slice(b",\"own_login\":true");

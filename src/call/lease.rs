@@ -7,9 +7,10 @@ use time::OffsetDateTime;
 use crate::{
     credential::{Scope, Scrubber},
     secret::Secret,
+    tls::ClientCertificate,
 };
 
-use super::Path;
+use super::{Path, SignRequest};
 
 /// How a lease becomes part of a request.
 #[derive(Debug, Clone)]
@@ -18,6 +19,10 @@ pub enum Inject {
     Header(HeaderName, HeaderValue),
     /// A query parameter, appended percent-encoded; the agent's own of that name are dropped.
     Query(Box<str>, Secret<Box<str>>),
+    /// Nothing stands in the request: Remit shows it in the handshake.
+    Certificate(Arc<ClientCertificate>),
+    /// The request is signed: what the agent signed it with is out, and the signature is over what leaves.
+    Sign(Arc<dyn SignRequest>),
     /// Nothing is injected: the agent's own login passes (credential kind `own`).
     Own,
 }
@@ -27,7 +32,7 @@ pub enum Inject {
 pub struct Lease {
     pub name: Arc<str>,
     pub kind: &'static str,
-    /// First 16 hex digits of SHA-256 of the value: names it in the audit without showing it.
+    /// First 16 hex digits of SHA-256 of the value, or of the certificate: names it in the audit without showing it.
     pub fingerprint: Arc<str>,
     pub expires: Option<OffsetDateTime>,
     /// What was asked of its issuer; None for a kind that is asked nothing.
@@ -55,7 +60,8 @@ impl Inject {
                 Ok(None)
             }
             Self::Query(name, value) => path.with_query(&query_with(path.query(), name, value.expose())).map(Some),
-            Self::Own => Ok(None),
+            // Signed when all else that leaves is known.
+            Self::Sign(_) | Self::Certificate(_) | Self::Own => Ok(None),
         }
     }
 }
@@ -75,140 +81,6 @@ fn query_with(query: Option<&str>, name: &str, value: &str) -> String {
     out.push('=');
     out.extend(utf8_percent_encode(value, QUERY));
     out
-}
-
-/// Whether a request field carries a credential. To a host that Remit governs these are dropped,
-/// never forwarded (law 3), unless the permit passes the agent's own login.
-#[must_use]
-pub fn is_credential_field(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    ends_as_one(name)
-        || matches!(
-            name,
-            "authorization"
-            | "proxy-authorization"
-            | "cookie"
-            | "cookie2"
-            | "x-authorization"
-            | "x-forwarded-authorization"
-            | "x-original-authorization"
-            | "authentication"
-            | "dpop"
-            | "txn-token"
-            | "workload-identity-token"
-            | "workload-proof-token"
-            | "x-api-key"
-            | "api-key"
-            | "apikey"
-            | "x-apikey"
-            | "x-api-token"
-            | "x-api-secret"
-            | "x-access-token"
-            | "x-auth-token"
-            | "x-auth-key"
-            | "x-auth-email"
-            | "x-token"
-            | "x-session-token"
-            | "x-csrf-token"
-            | "x-xsrf-token"
-            | "private-token"
-            | "job-token"
-            | "deploy-token"
-            | "x-gitlab-token"
-            | "x-goog-api-key"
-            | "x-goog-iam-authorization-token"
-            | "x-goog-iap-jwt-assertion"
-            | "x-amz-security-token"
-            | "x-amz-access-token"
-            | "x-ms-authorization-auxiliary"
-            | "x-functions-key"
-            | "ocp-apim-subscription-key"
-            | "x-subscription-token"
-            | "x-vault-token"
-            | "x-consul-token"
-            | "x-nomad-token"
-            | "x-figma-token"
-            | "x-shopify-access-token"
-            | "x-shopify-storefront-access-token"
-            | "x-postmark-server-token"
-            | "x-postmark-account-token"
-            | "x-sentry-auth"
-            | "x-sentry-token"
-            | "x-airtable-api-key"
-            | "x-trackertoken"
-            | "x-redmine-api-key"
-            | "x-jfrog-art-api"
-            | "x-dd-api-key"
-            | "dd-api-key"
-            | "dd-application-key"
-            | "x-honeycomb-team"
-            | "x-algolia-api-key"
-            | "x-rapidapi-key"
-            | "xi-api-key"
-            | "x-elastic-api-key"
-            | "x-octopus-apikey"
-            | "x-nuget-apikey"
-            | "x-client-secret"
-            | "x-remit-task"
-            | "remit-task"
-            // who signed the request, or showed a certificate to some proxy (RFC 9421, RFC 9440)
-            | "signature"
-            | "signature-input"
-            | "signature-agent"
-            | "client-cert"
-            | "client-cert-chain"
-            | "x-client-cert"
-            | "x-ssl-client-cert"
-            | "x-forwarded-client-cert"
-            | "x-goog-authenticated-user-jwt"
-            | "x-amzn-oidc-data"
-            | "x-amzn-oidc-accesstoken"
-            | "x-amzn-oidc-identity"
-            | "x-aws-ec2-metadata-token"
-            | "x-ms-client-principal"
-            | "cf-access-client-id"
-            | "x-github-otp"
-            | "x-otp"
-            | "fastly-key"
-            | "circle-token"
-            | "user-token"
-            | "x-user-token"
-            | "plaid-secret"
-            | "x-parse-master-key"
-            | "x-appwrite-key"
-            | "x-finnhub-token"
-            | "x-buildkite-token"
-            | "helicone-auth"
-            | "x-auth"
-            | "x-cookie"
-            | "token"
-            | "password"
-            | "secret"
-        )
-}
-
-/// Names that vendors coin for their own: `x-acme-api-key`.
-fn ends_as_one(name: &str) -> bool {
-    const ENDS: [&str; 16] = [
-        "-api-key",
-        "-apikey",
-        "-api-token",
-        "-api-secret",
-        "-access-token",
-        "-auth-token",
-        "-auth-key",
-        "-id-token",
-        "-refresh-token",
-        "-session-token",
-        "-security-token",
-        "-secret",
-        "-secret-key",
-        "-password",
-        "-authorization",
-        "-jwt-assertion",
-    ];
-    // Most fields end in none of these letters, or are short.
-    name.len() > 7 && matches!(name.as_bytes().last(), Some(b'y' | b'n' | b't' | b'd')) && ENDS.iter().any(|end| name.ends_with(end))
 }
 
 #[cfg(test)]
@@ -240,45 +112,6 @@ mod tests {
         ] {
             let got = inject.apply(&mut HeaderMap::new(), &path(from)).unwrap().unwrap();
             assert_eq!(got.whole().as_str(), want);
-        }
-    }
-
-    #[test]
-    fn credential_fields_are_known_and_others_are_not() {
-        for name in [
-            "authorization",
-            "cookie",
-            "x-api-key",
-            "dpop",
-            "txn-token",
-            "private-token",
-            "signature",
-            "signature-input",
-            "client-cert",
-            "x-amz-security-token",
-            "x-acme-api-key",
-            "x-serverless-authorization",
-            "cf-access-client-secret",
-            "cf-access-jwt-assertion",
-        ] {
-            assert!(is_credential_field(&name.parse().unwrap()), "{name}");
-        }
-        for name in [
-            "accept",
-            "content-type",
-            "x-github-api-version",
-            "anthropic-version",
-            "idempotency-key",
-            "x-amz-content-sha256",
-            "x-amz-date",
-            "x-ms-continuationtoken",
-            "last-event-id",
-            "x-request-id",
-            "if-none-match",
-            "x-goog-user-project",
-            "content-disposition",
-        ] {
-            assert!(!is_credential_field(&name.parse().unwrap()), "{name}");
         }
     }
 }

@@ -8,8 +8,8 @@ use std::{
 use crate::{
     call::Mode,
     config::{
-        Audit, Ca, CatalogSource, Config, Delegation, Limits, Listen, Policies, RegistrySpec, Roots, SecretSource, TaskSpec, Timeouts, Tls,
-        Upstream, UpstreamProxy,
+        Audit, Ca, CatalogSource, Config, Delegation, Limits, Listen, Policies, RegistrySpec, Roots, TaskSpec, Timeouts, Tls, Upstream,
+        UpstreamProxy,
         credentials::{RawCredential, credentials},
         cross, files,
         inbound::{self, RawInbound},
@@ -98,12 +98,7 @@ impl Config {
         self.credentials = credentials.into_iter().filter_map(|c| c.spec).collect();
         self.ambient = ambient.map(|a| a.spec);
         self.files = files;
-        for credential in &self.credentials {
-            self.files.extend(credential.kind.sources().into_iter().filter_map(|source| match source {
-                SecretSource::File(path) => Some(path.clone()),
-                SecretSource::Env(_) => None,
-            }));
-        }
+        self.files.extend(self.credentials.iter().flat_map(|c| c.kind.files()));
         let mut seen = std::collections::HashSet::new();
         self.files.retain(|f| seen.insert(f.clone()));
         self

@@ -3,7 +3,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{Attested, GithubApp, Google, Review, ScopeSpec};
+use super::{Attested, AwsSpec, CertificateSpec, GithubApp, Google, Review, ScopeSpec, VaultSpec};
 use crate::{
     call::{Effect, Host, Label, Mode, Returns, Unit, Window},
     secret::Secret,
@@ -270,21 +270,11 @@ pub struct CredentialSpec {
 pub enum CredentialKind {
     Static { secret: SecretSource, inject: InjectSpec },
     Own,
+    Aws(Box<AwsSpec>),
     GithubApp(GithubApp),
     Google(Google),
-}
-
-impl CredentialKind {
-    /// Where its secrets are.
-    #[must_use]
-    pub fn sources(&self) -> Vec<&SecretSource> {
-        match self {
-            Self::Static { secret, .. } => vec![secret],
-            Self::Own => Vec::new(),
-            Self::GithubApp(app) => vec![&app.key],
-            Self::Google(google) => vec![google.source.secret()],
-        }
-    }
+    Certificate(CertificateSpec),
+    Vault(Box<VaultSpec>),
 }
 
 /// Where a secret's value is; never the value itself.

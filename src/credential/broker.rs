@@ -11,7 +11,7 @@ use super::{
     environment::{is_credential_name, is_secret_value},
     foreign,
     issue::IssueCredential,
-    kind::{Fixed, GithubApp, Google, Made, Own},
+    kind::{self, Certificate, Fixed, GithubApp, Google, Made, Own, Vault},
     scope::Rules,
     scrub::Scrubber,
     source::{self, Env},
@@ -22,6 +22,7 @@ use crate::{
     fetch::Fetch,
     problem::{Problem, Problems, nearest},
     refusal::{Reason, Refusal},
+    tls::OwnSvids,
 };
 
 /// Secrets shorter than this are warned about: an agent that can make a server echo parts of its
@@ -82,20 +83,24 @@ impl Broker {
     ///
     /// # Errors
     /// Every secret that is missing or unusable, each with the variable or file it should be in.
-    pub fn new(specs: &[CredentialSpec], fetch: &Fetch) -> Result<Self, Problems> {
-        Self::with_environment(specs, fetch, &|name| std::env::var_os(name))
+    pub fn new(specs: &[CredentialSpec], fetch: &Fetch, svids: Option<&Arc<dyn OwnSvids>>) -> Result<Self, Problems> {
+        Self::made(specs, fetch, svids, &|name| std::env::var_os(name))
     }
 
-    /// As [`Broker::new`], with variables from `env`.
+    /// As [`Broker::new`], with variables from `env` and no SVIDs.
     ///
     /// # Errors
     /// As [`Broker::new`].
     pub fn with_environment(specs: &[CredentialSpec], fetch: &Fetch, env: Env<'_>) -> Result<Self, Problems> {
+        Self::made(specs, fetch, None, env)
+    }
+
+    fn made(specs: &[CredentialSpec], fetch: &Fetch, svids: Option<&Arc<dyn OwnSvids>>, env: Env<'_>) -> Result<Self, Problems> {
         let mut credentials = HashMap::default();
         let (mut problems, mut warnings) = (Vec::new(), Vec::new());
         for spec in specs {
             let key = format!("credentials.{}", spec.name);
-            match credential(spec, &Made { name: &spec.name, env, fetch }) {
+            match credential(spec, &Made { name: &spec.name, env, fetch, svids }) {
                 Ok(built) => {
                     warnings.extend(warn_if_short(&built).map(|w| placed(w, spec)));
                     if credentials.insert(spec.name.clone(), Arc::new(built)).is_some() {
@@ -208,6 +213,11 @@ impl Broker {
     pub fn foreign(&self, head: &Head, body: &Body, choice: Option<&Choice>) -> Result<(), Refusal> {
         let query = choice.and_then(|c| c.0.issuer.query_name());
         let own = choice.is_some_and(Choice::is_own);
+        let signs = choice.is_some_and(|c| c.0.issuer.signs_requests());
+        if signs && head.path.query().is_some_and(kind::is_presigned) {
+            let why = "the request is signed in its query: sign it in `Authorization`, with a placeholder; Remit signs it anew";
+            return Err(Refusal::new(Reason::ForeignCredential, why));
+        }
         foreign::judge(head, body, &foreign::Known { placeholders: &self.placeholders, leaks: self.leaks.load().as_deref(), query, own })
     }
 
@@ -331,8 +341,11 @@ fn credential(spec: &CredentialSpec, made: &Made<'_>) -> Result<Credential, Prob
             Arc::new(built.map_err(|p| if p.key.is_some() { p } else { p.key(format!("secret.{}", source::key(secret))) })?)
         }
         CredentialKind::Own => Arc::new(Own::new(spec.name.clone())),
+        CredentialKind::Aws(aws) => kind::aws(aws, &spec.hosts, made)?,
         CredentialKind::GithubApp(config) => Arc::new(GithubApp::new(config, made)?),
         CredentialKind::Google(config) => Arc::new(Google::new(config, made)?),
+        CredentialKind::Certificate(certificate) => Arc::new(Certificate::new(certificate, made)?),
+        CredentialKind::Vault(vault) => Arc::new(Vault::new(vault, made)?),
     };
     Ok(Credential {
         name: spec.name.clone(),

@@ -9,8 +9,8 @@ use crate::{
     audit::{DecisionRecord, Passed},
     authority::{Reservation, token::Delegations},
     call::{
-        Accepted, Account, Armed, Arriving, Body, Decision, Identified, Intent, Label, Lease, LimitRule, Mode, Observed, Operation, Param,
-        Permitted, Returns, Search, Task, Understood, Unit, Verdict,
+        Accepted, Account, Armed, Arriving, Body, Decision, Identified, Inject, Intent, Label, Lease, LimitRule, Mode, Observed, Operation,
+        Param, Permitted, Returns, Search, Task, Understood, Unit, Verdict,
     },
     clock::Moment,
     credential::{Choice, Scope, Wanted, Withhold, ask_readable},
@@ -183,6 +183,12 @@ impl House {
         let patience = rules.config.timeouts.credential;
         let wanted = Wanted { permit, head: understood.head(), intents: understood.intents(), by, now: now.instant, patience };
         match self.leases().lease(&choice, wanted).await {
+            Ok(None) => Ok(permitted.armed(None)),
+            // Rare, and large: kept out of the future that every call carries.
+            Ok(Some(lease)) if permitted.understood().body().streams() => match Box::pin(self.gather(rules, permitted, &lease)).await {
+                Ok(permitted) => Ok(permitted.armed(Some(lease))),
+                Err((permitted, refusal)) => Err(self.turn_known(rules, At::Permitted(permitted), refusal).await),
+            },
             Ok(lease) => Ok(permitted.armed(lease)),
             Err(refusal) => Err(self.turn_known(rules, At::Permitted(permitted), refusal).await),
         }
@@ -196,7 +202,11 @@ impl House {
             return Ok(armed);
         }
         let received = self.tasks().received(task);
-        match delegations.hand_over(task, understood.to(), &rules.registry, received.as_deref(), now) {
+        let certificate = armed.lease().and_then(|lease| match &lease.inject {
+            Inject::Certificate(certificate) => Some(&certificate.sha256),
+            _ => None,
+        });
+        match delegations.hand_over(task, understood.to(), &rules.registry, received.as_deref(), certificate, now) {
             Ok(Some(handed)) => Ok(armed.handing(handed)),
             Ok(None) => Ok(armed),
             Err(refusal) => Err(self.turn_known(rules, At::Armed(armed), refusal).await),

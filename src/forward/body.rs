@@ -15,7 +15,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::{
-    call::{Body, Leash, Search, Task},
+    call::{Body, Leash, Rewrite, Search, Task, Unsigned},
     refusal::{Reason, Refusal},
 };
 
@@ -38,6 +38,9 @@ pub enum Cut {
     Foreign(Box<Refusal>),
     #[error("{0}")]
     Agent(#[from] crate::call::BodyError),
+    /// What the agent sent cannot be signed anew.
+    #[error("{0}")]
+    Unsigned(#[from] Unsigned),
     #[error("upstream: {0}")]
     Upstream(#[from] hyper::Error),
 }
@@ -59,6 +62,7 @@ impl Cut {
             Self::Idle(_) => Some(Reason::UpstreamTimeout),
             Self::Upstream(_) => Some(Reason::UpstreamUnreachable),
             Self::Foreign(refusal) => Some(refusal.reason),
+            Self::Unsigned(_) => Some(Reason::AmbiguousRequest),
             Self::Agent(_) => None,
         }
     }
@@ -92,6 +96,8 @@ pub(super) struct Streaming {
     leash: Option<Arc<Leash>>,
     progress: Arc<Progress>,
     hash: Option<ring::digest::Context>,
+    /// Signs its chunks anew.
+    rewrite: Option<Box<dyn Rewrite>>,
 }
 
 impl Outbound {
@@ -107,9 +113,34 @@ impl Outbound {
         let progress = Arc::new(Progress::default());
         let hash = Some(ring::digest::Context::new(&ring::digest::SHA256));
         let vigil = Vigil::new(task).leashed(leash);
-        let streaming =
-            Streaming { body, search, trailers: None, over: false, vigil, leash: leash.cloned(), progress: progress.clone(), hash };
+        let streaming = Streaming {
+            body,
+            search,
+            trailers: None,
+            over: false,
+            vigil,
+            leash: leash.cloned(),
+            progress: progress.clone(),
+            hash,
+            rewrite: None,
+        };
         (Self::Streaming(Box::new(streaming)), Some(progress))
+    }
+
+    /// The same body, rewritten as it leaves.
+    pub(super) fn rewritten(self, mut rewrite: Box<dyn Rewrite>) -> Result<Self, Unsigned> {
+        match self {
+            Self::Streaming(mut streaming) => {
+                streaming.rewrite = Some(rewrite);
+                Ok(Self::Streaming(streaming))
+            }
+            Self::Ready(Body::Whole(bytes, place)) => {
+                let bytes = bytes.map(|bytes| rewrite.next(&bytes)).transpose()?;
+                rewrite.end()?;
+                Ok(Self::Ready(Body::Whole(bytes, place)))
+            }
+            Self::Ready(body) => rewrite.end().map(|()| Self::Ready(body)),
+        }
     }
 }
 
@@ -125,6 +156,29 @@ impl Streaming {
 }
 
 impl Streaming {
+    /// The next frame as it leaves.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        loop {
+            let frame = ready!(self.poll_searched(cx));
+            let over = self.is_over();
+            let Some(rewrite) = &mut self.rewrite else { return Poll::Ready(frame) };
+            return Poll::Ready(match frame {
+                Some(Ok(frame)) => match frame.into_data().map(|data| rewrite.next(&data)) {
+                    Ok(Ok(data)) if data.is_empty() && !over => continue,
+                    Ok(Ok(data)) => match over.then(|| rewrite.end()).transpose() {
+                        Ok(_) => Some(Ok(Frame::data(data))),
+                        Err(unsigned) => Some(Err(unsigned.into())),
+                    },
+                    Ok(Err(unsigned)) => Some(Err(unsigned.into())),
+                    // Fields after the body were not announced as signed: they are not what is asked.
+                    Err(_) => continue,
+                },
+                None => rewrite.end().err().map(|unsigned| Err(unsigned.into())),
+                broken => broken,
+            });
+        }
+    }
+
     /// Nothing more of the request is to come.
     fn release(&self) {
         if let Some(leash) = &self.leash {
@@ -213,7 +267,7 @@ impl HttpBody for Outbound {
         if let Poll::Ready(reason) = streaming.vigil.poll_ended(cx) {
             return Poll::Ready(Some(Err(Cut::TaskEnded(reason))));
         }
-        let frame = streaming.poll_searched(cx);
+        let frame = streaming.poll_next(cx);
         match &frame {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {

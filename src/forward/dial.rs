@@ -1,5 +1,6 @@
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,10 +12,10 @@ use crate::{
     config,
     refusal::{Reason, Refusal},
     secret::Secret,
-    tls::{Offer, UpstreamTls, speaks_no_offered},
+    tls::{ClientCertificate, Offer, UpstreamTls, speaks_no_offered},
 };
 
-use super::{AddressGuard, proxy::Via};
+use super::{AddressGuard, pool::Site, proxy::Via};
 
 /// Resolves names and opens connections, each for a permit.
 #[derive(Debug)]
@@ -49,8 +50,10 @@ impl Dialer {
     /// Opens a connection to where the permitted call goes, TLS shaken where it is `https`.
     ///
     /// The permit comes back with the connection, to be used up by sending.
-    pub(super) async fn open(&self, permit: Permit, to: &Destination, offer: Offer) -> Result<(Wire, Permit), Refusal> {
-        let opened = timeout(self.connect, self.connect(&permit, to, offer)).await;
+    pub(super) async fn open(&self, permit: Permit, site: &Site, offer: Offer) -> Result<(Wire, Permit), Refusal> {
+        let to = &site.to;
+        let tls = site.shows.as_ref().map_or(&self.tls, |shown| &shown.tls);
+        let opened = timeout(self.connect, self.connect(&permit, to, tls, offer)).await;
         let wire = opened.unwrap_or_else(|_| Err(unreachable(to, &format!("no connection within {:?}", self.connect))))?;
         Ok((wire, permit))
     }
@@ -70,17 +73,23 @@ impl Dialer {
         Ok((tcp, permit))
     }
 
-    async fn connect(&self, permit: &Permit, to: &Destination, offer: Offer) -> Result<Wire, Refusal> {
+    /// How to shake hands with a certificate of Remit's own.
+    pub(super) fn showing(&self, certificate: &Arc<ClientCertificate>) -> Result<UpstreamTls, Refusal> {
+        let made = self.tls.showing(certificate);
+        made.map_err(|e| Refusal::new(Reason::CredentialUnavailable, format!("the client certificate cannot be used: {e}")))
+    }
+
+    async fn connect(&self, permit: &Permit, to: &Destination, tls: &UpstreamTls, offer: Offer) -> Result<Wire, Refusal> {
         let tcp = match self.reach(permit, to).await? {
             Wire::Plain(tcp) if to.scheme == Scheme::Https => tcp,
             wire => return Ok(wire),
         };
-        match self.tls.connect(&to.host, tcp, offer).await {
+        match tls.connect(&to.host, tcp, offer).await {
             Ok(tls) => Ok(Wire::Tls(Box::new(tls))),
             // Upstream speaks h2 only, and was offered what the agent speaks.
             Err(error) if offer == Offer::H1 && speaks_no_offered(&error) => {
                 let Wire::Plain(tcp) = self.reach(permit, to).await? else { return Err(unreachable(to, "the proxy changed its mind")) };
-                let tls = self.tls.connect(&to.host, tcp, Offer::Both).await.map_err(|e| unreachable(to, &format!("TLS: {e}")))?;
+                let tls = tls.connect(&to.host, tcp, Offer::Both).await.map_err(|e| unreachable(to, &format!("TLS: {e}")))?;
                 Ok(Wire::Tls(Box::new(tls)))
             }
             Err(error) => Err(unreachable(to, &format!("TLS: {error}"))),

@@ -18,9 +18,9 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     call::{Destination, Entry, Permit, Scheme},
-    refusal::Refusal,
+    refusal::{Reason, Refusal},
     secret::Secret,
-    tls::{Offer, Upwards},
+    tls::{ClientCertificate, Offer, UpstreamTls, Upwards},
 };
 
 use super::{
@@ -41,6 +41,8 @@ const SITES: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     sites: RwLock<HashMap<Destination, Arc<Site>, ahash::RandomState>>,
+    /// Those where Remit shows a certificate, by that and whom it is for: never shared with other calls.
+    shown: RwLock<HashMap<([u8; 32], Destination), Arc<Site>, ahash::RandomState>>,
 }
 
 /// One destination and its idle connections.
@@ -53,6 +55,15 @@ pub(super) struct Site {
     h2: Mutex<Option<http2::SendRequest<Outbound>>>,
     /// Upstream was offered h2 and chose h1.
     h1_only: AtomicBool,
+    /// The certificate that Remit shows there.
+    pub(super) shows: Option<Shows>,
+}
+
+/// How a certificate is shown.
+pub(super) struct Shows {
+    pub(super) tls: UpstreamTls,
+    /// It is forgotten with its connections when nobody used it for long: certificates rotate.
+    used: Mutex<Instant>,
 }
 
 /// An HTTP/1.1 connection, driven by whichever call has it: no task of its own, so that a call
@@ -88,11 +99,37 @@ impl Pool {
         }
         Ok(sites.entry(to.clone()).or_insert(site).clone())
     }
-}
 
-impl Pool {
+    /// … where Remit shows `certificate`. `tls` makes what shows it.
+    pub(super) fn showing(
+        &self,
+        to: &Destination,
+        certificate: &ClientCertificate,
+        tls: impl FnOnce() -> Result<UpstreamTls, Refusal>,
+    ) -> Result<Arc<Site>, Refusal> {
+        if to.scheme != Scheme::Https {
+            return Err(Refusal::new(Reason::CredentialUnavailable, "a client certificate is shown in TLS only; call the host by https"));
+        }
+        let key = (*certificate.identity(), to.clone());
+        let mut sites = self.shown.write();
+        if let Some(site) = sites.get(&key) {
+            site.touch();
+            return Ok(site.clone());
+        }
+        let shows = Some(Shows { tls: tls()?, used: Mutex::new(Instant::now()) });
+        let site = Arc::new(Site { shows, ..Site::new(to)? });
+        if sites.len() >= SITES {
+            sites.clear();
+        }
+        Ok(sites.entry(key).or_insert(site).clone())
+    }
+
     /// Closes connections that nobody used for long, or that upstream closed.
     pub(super) fn reap(&self) {
+        self.shown.write().retain(|_, site| {
+            site.reap();
+            !site.is_forgotten()
+        });
         let sites: Vec<Arc<Site>> = self.sites.read().values().cloned().collect();
         sites.iter().for_each(|site| site.reap());
     }
@@ -111,7 +148,17 @@ impl Site {
             return Err(unreachable(to, "its name cannot stand in a request"));
         };
         let h1_only = AtomicBool::new(to.scheme == Scheme::Http);
-        Ok(Self { to: to.clone(), host, authority, idle: Mutex::default(), h2: Mutex::default(), h1_only })
+        Ok(Self { to: to.clone(), host, authority, idle: Mutex::default(), h2: Mutex::default(), h1_only, shows: None })
+    }
+
+    fn touch(&self) {
+        if let Some(shows) = &self.shows {
+            *shows.used.lock() = Instant::now();
+        }
+    }
+
+    fn is_forgotten(&self) -> bool {
+        self.shows.as_ref().is_some_and(|shows| shows.used.lock().elapsed() > IDLE_LIFE)
     }
 
     /// Closes connections that nobody used for long, or that the other side closed.

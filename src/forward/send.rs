@@ -11,7 +11,7 @@ use hyper::{body::Incoming, client::conn::TrySendError};
 
 use crate::{
     authority::token,
-    call::{Account, Armed, Body, Lease, Permit, Search},
+    call::{Account, Armed, Body, Destination, Inject, Lease, Permit, Search},
     refusal::{Reason, Refusal},
     tls::Offer,
 };
@@ -21,9 +21,15 @@ use super::{
     body::{Cut, Outbound, Progress, Upstream},
     dial::unreachable,
     pool::{Connection, H1, Site, speak_upgradable},
-    request::{Form, canonical, shape, strip},
+    request::{Form, canonical, shape, strip, unsigned},
     vigil::Vigil,
 };
+
+/// SHA-256 of no bytes.
+const NOTHING: [u8; 32] = [
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b,
+    0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+];
 
 /// What came back, with what the call still owns.
 #[derive(Debug)]
@@ -55,6 +61,7 @@ impl Forward {
         let handed = armed.handed().map(|h| h.value.clone());
         let (mut head, body, permit, lease, mut account) = armed.into_parts();
         note_body(&mut account, &body);
+        let hash = if body.streams() { None } else { Some(account.outcome.body_sha256.unwrap_or(NOTHING)) };
         let task = permit.task().clone();
         let leash = permit.leash().cloned();
         let (body, progress) = Outbound::new(body, &task, leash.as_ref(), search);
@@ -62,8 +69,8 @@ impl Forward {
         // call is cheaper on a connection that it has to itself.
         let offer = if head.version == Version::HTTP_2 { Offer::Both } else { Offer::H1 };
         let upgrade = head.upgrade.take();
-        let ready = self.0.pool.site(&head.to).and_then(|site| {
-            let mut request = Box::new(canonical(head, body, &permit, lease.as_ref(), prepare)?);
+        let ready = self.site(&head.to, lease.as_ref()).and_then(|site| {
+            let mut request = Box::new(canonical(head, body, hash, &permit, lease.as_ref(), prepare)?);
             if let Some(handed) = handed {
                 // Whatever the agent sent of that name is out already.
                 request.headers_mut().insert(token::FIELD, handed);
@@ -100,6 +107,14 @@ impl Forward {
         Sent { account, lease, reply }
     }
 
+    /// Where the call goes: a destination, and the certificate that is shown there.
+    fn site(&self, to: &Destination, lease: Option<&Lease>) -> Result<Arc<Site>, Refusal> {
+        match lease.map(|l| &l.inject) {
+            Some(Inject::Certificate(certificate)) => self.0.pool.showing(to, certificate, || self.0.dialer.showing(certificate)),
+            _ => self.0.pool.site(to),
+        }
+    }
+
     /// Sends over a pooled connection, or a new one; redials once while no byte has left.
     async fn exchange(
         &self,
@@ -131,7 +146,7 @@ impl Forward {
     /// Opens a connection, for a permit that still holds when it is open.
     async fn dial(&self, site: &Arc<Site>, permit: Permit, offer: Offer) -> Result<Connection, Refusal> {
         self.reap();
-        let (wire, permit) = self.0.dialer.open(permit, &site.to, offer).await?;
+        let (wire, permit) = self.0.dialer.open(permit, site, offer).await?;
         let connection = site.speak(wire, offer).await?;
         match permit.void(std::time::Instant::now()) {
             Some(reason) => Err(Refusal::new(reason, "the task changed while a connection was opened")),
@@ -148,7 +163,7 @@ impl Forward {
         protocol: &str,
         leaving: &(impl Fn() + Send + Sync),
     ) -> Result<Answered, Refusal> {
-        let (wire, _spent) = self.0.dialer.open(permit, &site.to, Offer::H1).await?;
+        let (wire, _spent) = self.0.dialer.open(permit, site, Offer::H1).await?;
         let failed = |e: hyper::Error| unreachable(&site.to, &e.to_string());
         let mut sender = speak_upgradable(wire).await.map_err(failed)?;
         shape(&mut request, site, Form::H1Upgrade(protocol)).map_err(|e| unreachable(&site.to, &e.to_string()))?;
@@ -198,6 +213,7 @@ impl Failure {
 
     pub(super) fn refusal(&self, site: &Site) -> Refusal {
         match std::error::Error::source(&self.error).and_then(|s| s.downcast_ref::<Cut>()) {
+            Some(Cut::Unsigned(why)) => unsigned(why.clone()),
             Some(Cut::TaskEnded(reason)) => Refusal::new(*reason, "the task was over before the request was sent"),
             _ => unreachable(&site.to, &describe(&self.error)),
         }
@@ -230,7 +246,7 @@ pub(super) async fn transmit(connection: Connection, site: &Site, mut request: B
         }
         Connection::H2(mut sender) => {
             let _ = shape(&mut request, site, Form::H2);
-            let response = sender.try_send_request(*request).await.map_err(unsent)?;
+            let response = sender.try_send_request(*request).await.map_err(not_sent)?;
             Ok(Answered { response, by: By::Shared })
         }
     }
@@ -249,10 +265,10 @@ async fn drive(h1: &mut H1, request: Box<Request<Outbound>>) -> Result<Response<
         }
     })
     .await
-    .map_err(unsent)
+    .map_err(not_sent)
 }
 
-fn unsent(mut error: TrySendError<Request<Outbound>>) -> Failure {
+fn not_sent(mut error: TrySendError<Request<Outbound>>) -> Failure {
     let unsent = error.take_message().map(Box::new);
     Failure { error: error.into_error(), unsent }
 }

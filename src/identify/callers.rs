@@ -30,7 +30,7 @@ const REMEMBERED: u64 = 8192;
 /// reload makes a new one, which goes on with the keys of the one before.
 pub struct Callers {
     issuers: HashMap<Arc<str>, Issuer>,
-    spiffe: Option<Spiffe>,
+    spiffe: Option<Arc<Spiffe>>,
     identities: Identities,
     /// By SHA-256, so that no token is kept.
     proven: Cache<[u8; 32], Arc<Proof>>,
@@ -54,8 +54,8 @@ impl Callers {
                 Err(problem) => problems.push(problem),
             }
         }
-        let before = before.and_then(|b| b.spiffe.as_ref());
-        let spiffe = config.spiffe.as_ref().and_then(|spec| Spiffe::new(spec, before).map_err(|p| problems.extend(p)).ok());
+        let before = before.and_then(|b| b.spiffe.as_deref());
+        let spiffe = config.spiffe.as_ref().and_then(|spec| Spiffe::new(spec, before).map(Arc::new).map_err(|p| problems.extend(p)).ok());
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
@@ -73,12 +73,12 @@ impl Callers {
     /// Whether any token could prove anything here.
     #[must_use]
     pub fn take_tokens(&self) -> bool {
-        !self.issuers.is_empty() || self.spiffe.as_ref().is_some_and(Spiffe::takes_tokens)
+        !self.issuers.is_empty() || self.spiffe.as_ref().is_some_and(|s| s.takes_tokens())
     }
 
     /// What is known of SVIDs, where that is configured.
     #[must_use]
-    pub fn spiffe(&self) -> Option<&Spiffe> {
+    pub fn spiffe(&self) -> Option<&Arc<Spiffe>> {
         self.spiffe.as_ref()
     }
 

@@ -15,7 +15,10 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use rustls::pki_types::{CertificateDer, UnixTime, pem::PemObject};
+use rustls::{
+    pki_types::{CertificateDer, UnixTime, pem::PemObject},
+    sign::CertifiedKey,
+};
 
 use crate::{
     call::{Identity, Proof, spiffe_domain},
@@ -24,7 +27,7 @@ use crate::{
     jose::{Algorithm, Fault, Keys, Leeway, Token, Use},
     problem::Problem,
     refusal::{Reason, Refusal},
-    tls::{Bundles, DomainRoots, Svid, domain_roots, proof_of},
+    tls::{Bundles, DomainRoots, OwnSvids, Svid, domain_roots, proof_of},
 };
 
 use super::issuer::refused;
@@ -160,6 +163,12 @@ impl Spiffe {
 impl Bundles for Spiffe {
     fn roots(&self, trust_domain: &str) -> Option<DomainRoots> {
         self.fixed_roots.get(trust_domain).cloned().or_else(|| self.live.roots.load().get(trust_domain).cloned())
+    }
+}
+
+impl OwnSvids for Spiffe {
+    fn own(&self) -> Option<Arc<CertifiedKey>> {
+        Self::own(self).map(|own| own.certificate.clone())
     }
 }
 

@@ -25,7 +25,12 @@ pub struct Svid {
 }
 
 /// Verifies the SVIDs of one trust domain.
-pub type DomainRoots = Arc<dyn ClientCertVerifier>;
+#[derive(Debug, Clone)]
+pub struct DomainRoots {
+    clients: Arc<dyn ClientCertVerifier>,
+    /// For servers, whose certificates have another purpose.
+    pub(super) store: Arc<RootCertStore>,
+}
 
 /// Knows the roots of trust domains. Asked in every handshake, so that what is unloaded counts no more.
 pub trait Bundles: Send + Sync + fmt::Debug {
@@ -41,8 +46,9 @@ pub fn domain_roots<'a>(certificates: impl IntoIterator<Item = CertificateDer<'a
     for certificate in certificates {
         store.add(certificate.into_owned()).map_err(|e| format!("a root cannot be used: {e}"))?;
     }
-    let made = WebPkiClientVerifier::builder_with_provider(Arc::new(store), super::provider()).build();
-    made.map(|v| v as DomainRoots).map_err(|e| e.to_string())
+    let store = Arc::new(store);
+    let made = WebPkiClientVerifier::builder_with_provider(store.clone(), super::provider()).build();
+    made.map(|clients| DomainRoots { clients, store }).map_err(|e| e.to_string())
 }
 
 impl Svid {
@@ -82,7 +88,7 @@ impl Svid {
         let svid = Self::read(leaf)?;
         let domain = spiffe_domain(&svid.id)?;
         let roots = bundles.roots(domain).ok_or_else(|| format!("no bundle is known for the trust domain `{domain}`"))?;
-        roots.verify_client_cert(leaf, intermediates, now).map_err(|e| e.to_string())?;
+        roots.clients.verify_client_cert(leaf, intermediates, now).map_err(|e| e.to_string())?;
         Ok(svid)
     }
 }

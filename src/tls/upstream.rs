@@ -9,9 +9,12 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{call::Host, config::Roots, problem::Problem};
 
+use super::client::{ByServerSvid, ClientCertificate, Shown};
+
 /// Verifies upstream by the name that was judged.
 #[derive(Clone)]
 pub struct UpstreamTls {
+    roots: Arc<RootCertStore>,
     both: TlsConnector,
     h1: TlsConnector,
 }
@@ -28,14 +31,33 @@ impl UpstreamTls {
     /// # Errors
     /// When rustls refuses its configuration (a fault of the build).
     pub fn new(roots: RootCertStore) -> Result<Self, rustls::Error> {
-        let mut both = ClientConfig::builder_with_provider(super::provider())
+        let roots = Arc::new(roots);
+        let config = ClientConfig::builder_with_provider(super::provider())
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
+            .with_root_certificates(roots.clone())
             .with_no_client_auth();
+        Ok(Self::of(roots, config))
+    }
+
+    /// The same, showing a certificate of Remit's own. Sessions are resumed within it only.
+    ///
+    /// # Errors
+    /// As [`UpstreamTls::new`].
+    pub fn showing(&self, certificate: &Arc<ClientCertificate>) -> Result<Self, rustls::Error> {
+        let config = ClientConfig::builder_with_provider(super::provider()).with_safe_default_protocol_versions()?;
+        let config = match certificate.server() {
+            None => config.with_root_certificates(self.roots.clone()),
+            Some(server) => config.dangerous().with_custom_certificate_verifier(Arc::new(ByServerSvid(server.clone()))),
+        };
+        let config = config.with_client_cert_resolver(Arc::new(Shown(certificate.clone())));
+        Ok(Self::of(self.roots.clone(), config))
+    }
+
+    fn of(roots: Arc<RootCertStore>, mut both: ClientConfig) -> Self {
         let mut h1 = both.clone();
         both.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         h1.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { both: Arc::new(both).into(), h1: Arc::new(h1).into() })
+        Self { roots, both: Arc::new(both).into(), h1: Arc::new(h1).into() }
     }
 
     /// Shakes hands with `host`.

@@ -93,7 +93,8 @@ impl Delegations {
     }
 
     /// The token for a call of `task`, when it goes to a peer that its agent may delegate to; None for
-    /// every other call. `received` is what the first of the task's own chain was handed.
+    /// every other call. `received` is what the first of the task's own chain was handed; `certificate` is the
+    /// SHA-256 of the one that Remit shows on this call: the token is then of use to nobody who lacks its key.
     ///
     /// # Errors
     /// `delegation_invalid` when what is to be handed over cannot be said: an agent without a SPIFFE ID,
@@ -104,6 +105,7 @@ impl Delegations {
         to: &Destination,
         registry: &Registry,
         received: Option<&Received>,
+        certificate: Option<&[u8; 32]>,
         now: Moment,
     ) -> Result<Option<Handed>, Refusal> {
         let (Some(issuer), Some(peer)) = (&self.issuer, self.peer(to)) else { return Ok(None) };
@@ -112,7 +114,7 @@ impl Delegations {
             return Ok(None);
         }
         let adds = adds(task, registry, received).map_err(|why| refused(&why))?;
-        let signed = issuer.sign(task, &adds, peer, received, now).map_err(|why| refused(&why))?;
+        let signed = issuer.sign(task, &adds, peer, received, certificate, now).map_err(|why| refused(&why))?;
         Ok(Some(signed))
     }
 }
@@ -141,7 +143,15 @@ fn adds(task: &Task, registry: &Registry, received: Option<&Received>) -> Result
 }
 
 impl Issuer {
-    fn sign(&self, task: &Task, adds: &[Adds], peer: &PeerSpec, received: Option<&Received>, now: Moment) -> Result<Handed, String> {
+    fn sign(
+        &self,
+        task: &Task,
+        adds: &[Adds],
+        peer: &PeerSpec,
+        received: Option<&Received>,
+        certificate: Option<&[u8; 32]>,
+        now: Moment,
+    ) -> Result<Handed, String> {
         let before = received.map_or(0, |r| r.links.len().saturating_sub(1));
         if before + adds.len() > MOST_LINKS {
             return Err(format!("the chain is longer than {MOST_LINKS} agents"));
@@ -166,6 +176,10 @@ impl Issuer {
                 "act": act, "iat": issued, "exp": expires, "jti": &*jti, "task": task.id.as_str(),
                 "grants": grants::to_json(&link.grants),
             });
+            // Only the newest link is presented by whoever has that certificate.
+            if let Some(certificate) = certificate.filter(|_| i + 1 == adds.len()) {
+                claims["cnf"] = json!({"x5t#S256": URL_SAFE_NO_PAD.encode(certificate)});
+            }
             if let Some(parent) = &token {
                 claims["parent"] = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, parent.as_bytes())).into();
             }

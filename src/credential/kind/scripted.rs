@@ -118,7 +118,7 @@ pub(super) fn rfc3339(from_now: i64) -> String {
 pub(super) fn made<K>(secret: &str, build: impl FnOnce(&Made<'_>) -> Result<K, Problem>) -> Result<K, Problem> {
     let fetch = Fetch::new(UpstreamTls::new(rustls::RootCertStore::empty()).unwrap(), &[]);
     let env = |name: &str| (name == "SECRET").then(|| secret.into());
-    build(&Made { name: &"name".into(), env: &env, fetch: &fetch })
+    build(&Made { name: &"name".into(), env: &env, fetch: &fetch, svids: None })
 }
 
 pub(super) fn secret() -> SecretSource {

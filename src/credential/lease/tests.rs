@@ -79,7 +79,7 @@ impl IssueCredential for Counting {
 
 fn scope() -> Vec<ScopeSpec> {
     let ask = json!({"repositories": ["{repo}"], "permissions": {"issues": "write"}});
-    let serde_json::Value::Object(ask) = ask else { unreachable!() };
+    let Value::Object(ask) = ask else { unreachable!() };
     vec![ScopeSpec { intents: vec!["github.issues.*".into()], effects: Vec::new(), ask, place: Default::default() }]
 }
 

@@ -52,7 +52,7 @@ impl House {
         let proof = proven.proof.clone();
         let principal = match (&received, proven) {
             (Some(received), proven) => {
-                proven.may_present(received)?;
+                proven.may_present(received, door.proof.as_ref().and_then(|p| p.certificate))?;
                 proven.principal.unwrap_or_else(|| received.principal.clone())
             }
             (None, proven) => match (proven.principal, proven.proof) {
@@ -129,20 +129,21 @@ struct Proven {
 }
 
 impl Proven {
-    /// Whether this caller may present this token.
-    fn may_present(&self, received: &Received) -> Result<(), Refusal> {
+    /// Whether this caller may present this token, over a connection with this certificate.
+    fn may_present(&self, received: &Received, certificate: Option<[u8; 32]>) -> Result<(), Refusal> {
         let refused = |why: &str| Err(Refusal::new(Reason::DelegationInvalid, format!("the delegation token is not the caller's: {why}")));
         if let Some(principal) = &self.principal
             && principal.id != received.principal.id
         {
             return refused("it is for another than the one whose token came with it");
         }
-        match (&self.svid, received.certificate, self.proof.as_ref().and_then(|p| p.certificate)) {
+        // What the token is bound to is confirmed by the connection, however else its caller is authenticated.
+        match (&self.svid, received.certificate, certificate) {
             (Some(id), _, _) if *id != received.from => refused("another agent issued it than the one that is connected"),
             (Some(_), None, _) => refused("it is not bound to the connection's certificate (`cnf`)"),
-            (Some(_), Some(wanted), ours) if ours != Some(wanted) => refused("it is bound to another certificate than the connection's"),
-            (None, Some(_), _) => refused("it is bound to a certificate, and the connection has none"),
-            (Some(_), Some(_), _) | (None, None, _) => Ok(()),
+            (_, Some(_), None) => refused("it is bound to a certificate, and the connection has none"),
+            (_, Some(wanted), Some(shown)) if wanted != shown => refused("it is bound to another certificate than the connection's"),
+            (_, Some(_), Some(_)) | (None, None, _) => Ok(()),
         }
     }
 }
