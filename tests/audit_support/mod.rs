@@ -102,6 +102,7 @@ impl Default for Sample {
                 kind: "static",
                 fingerprint: "0123456789abcdef".into(),
                 scope: None,
+                returns: Default::default(),
                 revocable: false,
                 expires: None,
                 inject: remit::call::Inject::Own,
@@ -132,6 +133,7 @@ impl Sample {
             cached: true,
             lease: Some(&self.lease),
             scope: None,
+            returns: Default::default(),
             grants: &[],
             limits: &[],
             tokens: None,
@@ -181,6 +183,7 @@ pub fn outcome(id: DecisionId) -> Outcome {
         bytes_down: 2310,
         body_sha256: None,
         scrubbed: 0,
+        withheld: Default::default(),
         complete: true,
         cut_since: None,
     }
