@@ -3,7 +3,7 @@
 mod spec;
 
 use crate::config::{
-    Endpoint, SecretSource, credentials,
+    CredentialKind, Endpoint, SecretSource, credentials,
     node::Kind,
     read::{Fields, Value, shown},
 };
@@ -32,11 +32,27 @@ const GRANTS: [(&str, Grant); 4] = [
     ("token_exchange", Grant::TokenExchange),
 ];
 
-/// `common`: the keys that every kind has.
-pub(super) fn oauth(value: &Value<'_>, common: &[&str]) -> Option<OauthSpec> {
-    const OWN: [&str; 10] =
-        ["grant", "token_endpoint", "revocation_endpoint", "issuer", "client", "refresh", "keep", "assertion", "subject", "actor"];
-    let fields = value.fields(&[common, &OWN].concat())?;
+pub(super) fn oauth(value: &Value<'_>) -> Option<CredentialKind> {
+    spec(value).map(|spec| CredentialKind::Oauth(Box::new(spec)))
+}
+
+fn spec(value: &Value<'_>) -> Option<OauthSpec> {
+    const KNOWN: [&str; 13] = [
+        "kind",
+        "hosts",
+        "scope",
+        "grant",
+        "token_endpoint",
+        "revocation_endpoint",
+        "issuer",
+        "client",
+        "refresh",
+        "keep",
+        "assertion",
+        "subject",
+        "actor",
+    ];
+    let fields = value.fields(&KNOWN)?;
     let grant = fields.required("grant", "write client_credentials, refresh_token, jwt_bearer or token_exchange")?.one_of(&GRANTS)?;
     strays(&fields, grant);
     let token = fields.required("token_endpoint", "write the server's `token_endpoint`, such as https://id.example.org/token");
@@ -255,7 +271,7 @@ fn held(value: &Value<'_>, default: TokenType) -> Option<(SecretSource, TokenTyp
     let fields = value.fields(&["env", "file", "type"])?;
     let kind = settled(fields.optional("type").map(|v| v.one_of(&TYPES)))?.unwrap_or(default);
     match (fields.optional("env"), fields.optional("file")) {
-        (Some(env), None) => Some((SecretSource::Env(env.parse(credentials::variable)?), kind)),
+        (Some(env), None) => Some((SecretSource::Env(env.parse(credentials::secret::variable)?), kind)),
         (None, Some(file)) => Some((SecretSource::File(file.path()?), kind)),
         _ => {
             value.wrong("a token has one source, `env` or `file`", SECRET);
