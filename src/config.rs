@@ -33,8 +33,8 @@ pub use against::OperationFacts;
 pub use attested::{Attested, Finding, Review, Sums};
 pub use credentials::{
     ActorSpec, AssertionSpec, AwsKeys, AwsRole, AwsSpec, CertificateFrom, CertificateSpec, ClientProof, ClientSpec, GithubApp, Google,
-    GoogleFederation, GoogleImpersonation, GoogleSource, KeepSpec, KeySpec, OauthGrant, OauthSpec, ScopeSpec, SignedSpec, SubjectSpec,
-    TokenType, VaultLogin, VaultSecret, VaultSpec,
+    GoogleFederation, GoogleImpersonation, GoogleSource, GoogleSubject, KeepSpec, KeySpec, OauthGrant, OauthSpec, ScopeSpec, SignedSpec,
+    SubjectSpec, TokenType, VaultLogin, VaultSecret, VaultSpec,
 };
 pub use endpoint::Endpoint;
 pub use identities::{IdentityRule, IdentitySpec};

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 
 use super::{Attested, AwsSpec, CertificateSpec, GithubApp, Google, Review, ScopeSpec, VaultSpec};
 use crate::{
-    call::{Effect, Host, Label, Mode, Unit, Window},
+    call::{Effect, Host, Label, Mode, Returns, Unit, Window},
     secret::Secret,
 };
 
@@ -194,6 +194,8 @@ pub struct GrantSpec {
     /// `{by: [...], within: seconds}` as written.
     pub approval: Option<serde_json::Value>,
     pub credential: Option<Arc<str>>,
+    /// What of an answer reaches the agent that otherwise does not.
+    pub returns: Returns,
     pub place: Place,
 }
 
@@ -268,8 +270,8 @@ pub struct CredentialSpec {
 pub enum CredentialKind {
     Static { secret: SecretSource, inject: InjectSpec },
     Own,
-    Oauth(Box<OauthSpec>),
     Aws(Box<AwsSpec>),
+    Oauth(Box<OauthSpec>),
     GithubApp(GithubApp),
     Google(Google),
     Certificate(CertificateSpec),

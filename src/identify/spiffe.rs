@@ -27,7 +27,7 @@ use crate::{
     jose::{Algorithm, Fault, Keys, Leeway, Token, Use},
     problem::Problem,
     refusal::{Reason, Refusal},
-    tls::{Bundles, DomainRoots, OwnSvids, Svid, domain_roots, proof_of},
+    tls::{Bundles, DomainRoots, OwnSvids, Svid, TokenSvid, domain_roots, proof_of},
 };
 
 use super::issuer::refused;
@@ -178,6 +178,14 @@ impl OwnSvids for Spiffe {
     fn own(&self) -> Option<Arc<CertifiedKey>> {
         Self::own(self).map(|own| own.certificate.clone())
     }
+
+    fn token<'a>(&'a self, audience: &'a str) -> TokenSvid<'a> {
+        Box::pin(async move {
+            let api = self.spec.workload_api.as_ref().ok_or("`spiffe` names no Workload API")?;
+            let answer = workload::ask(api, "FetchJWTSVID", &messages::token_request(audience)).await?;
+            messages::token(&answer)
+        })
+    }
 }
 
 type FromFiles = (Option<DomainRoots>, Option<Arc<Keys>>);
@@ -208,7 +216,7 @@ async fn watching(api: crate::config::WorkloadApi, stream: Stream, live: Weak<Li
         };
         // Who holds this may be gone while nothing comes.
         let ended = tokio::select! {
-            ended = workload::stream(&api, stream.method(), &mut take) => ended,
+            ended = workload::stream(&api, stream.method(), &[], &mut take) => ended,
             () = gone(&live) => return,
         };
         tracing::warn!(method = stream.method(), "the Workload API's stream ended: {ended}");

@@ -132,6 +132,7 @@ impl Sample {
             cached: true,
             lease: Some(&self.lease),
             scope: None,
+            returns: Default::default(),
             grants: &[],
             limits: &[],
             tokens: None,
@@ -181,6 +182,7 @@ pub fn outcome(id: DecisionId) -> Outcome {
         bytes_down: 2310,
         body_sha256: None,
         scrubbed: 0,
+        withheld: Default::default(),
         complete: true,
         cut_since: None,
     }

@@ -53,6 +53,7 @@ pub fn grant(intents: &[&str], effects: &[Effect], wheres: &[(&str, Value)]) -> 
         labels: vec![],
         approval: None,
         credential: None,
+        returns: Default::default(),
         place: Place::default(),
     }
 }

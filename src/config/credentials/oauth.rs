@@ -32,12 +32,8 @@ const GRANTS: [(&str, Grant); 4] = [
     ("token_exchange", Grant::TokenExchange),
 ];
 
-pub(super) fn oauth(value: &Value<'_>) -> Option<CredentialKind> {
-    spec(value).map(|spec| CredentialKind::Oauth(Box::new(spec)))
-}
-
-fn spec(value: &Value<'_>) -> Option<OauthSpec> {
-    const KNOWN: [&str; 13] = [
+pub(super) fn kind(value: &Value<'_>) -> Option<CredentialKind> {
+    const KEYS: [&str; 13] = [
         "kind",
         "hosts",
         "scope",
@@ -52,7 +48,7 @@ fn spec(value: &Value<'_>) -> Option<OauthSpec> {
         "subject",
         "actor",
     ];
-    let fields = value.fields(&KNOWN)?;
+    let fields = value.fields(&KEYS)?;
     let grant = fields.required("grant", "write client_credentials, refresh_token, jwt_bearer or token_exchange")?.one_of(&GRANTS)?;
     strays(&fields, grant);
     let token = fields.required("token_endpoint", "write the server's `token_endpoint`, such as https://id.example.org/token");
@@ -61,7 +57,7 @@ fn spec(value: &Value<'_>) -> Option<OauthSpec> {
     let issuer = settled(fields.optional("issuer").map(Value::text))?.map(Box::from);
     let client = settled(fields.optional("client").map(client))?;
     let spec = OauthSpec { token: token?, revocation, issuer, client, grant: self::grant(&fields, grant)? };
-    fits(&fields, &spec, grant).then_some(spec)
+    fits(&fields, &spec, grant).then(|| CredentialKind::Oauth(Box::new(spec)))
 }
 
 /// What an entry of `scope` asks, looked at one by one.
