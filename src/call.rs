@@ -7,6 +7,7 @@
 
 mod account;
 mod arriving;
+pub mod aws;
 mod body;
 mod caller;
 mod decision;
@@ -21,6 +22,7 @@ mod observed;
 mod path;
 mod proof;
 mod redirects;
+mod sign;
 mod spiffe;
 mod state;
 mod succeeded;
@@ -42,6 +44,7 @@ pub use observed::{Observed, Offered, Sum};
 pub use path::{Path, PathError};
 pub use proof::{Identity, Origin, Proof};
 pub use redirects::Redirects;
+pub use sign::{Leaving, Rewrite, SignRequest, Unsigned};
 pub use spiffe::spiffe_domain;
 pub use state::{Accepted, Armed, Entering, Identified, Permitted, Understood};
 pub use succeeded::Succeeded;

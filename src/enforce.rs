@@ -7,6 +7,7 @@
 mod accept;
 mod answer;
 mod drift;
+mod gather;
 mod house;
 mod inbound;
 mod open;

@@ -10,7 +10,7 @@ use crate::{
     tls::ClientCertificate,
 };
 
-use super::Path;
+use super::{Path, SignRequest};
 
 /// How a lease becomes part of a request.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub enum Inject {
     Query(Box<str>, Secret<Box<str>>),
     /// Nothing stands in the request: Remit shows it in the handshake.
     Certificate(Arc<ClientCertificate>),
+    /// The request is signed: what the agent signed it with is out, and the signature is over what leaves.
+    Sign(Arc<dyn SignRequest>),
     /// Nothing is injected: the agent's own login passes (credential kind `own`).
     Own,
 }
@@ -58,7 +60,8 @@ impl Inject {
                 Ok(None)
             }
             Self::Query(name, value) => path.with_query(&query_with(path.query(), name, value.expose())).map(Some),
-            Self::Certificate(_) | Self::Own => Ok(None),
+            // Signed when all else that leaves is known.
+            Self::Sign(_) | Self::Certificate(_) | Self::Own => Ok(None),
         }
     }
 }

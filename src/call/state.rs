@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use crate::authority::token::Handed;
 
-use super::{Account, Body, Caller, Decision, DecisionId, Destination, Entry, Head, Intent, Lease, Leash, Permit, Provider};
+use super::{Account, Arriving, Body, Caller, Decision, DecisionId, Destination, Entry, Head, Intent, Lease, Leash, Permit, Provider};
 
 /// A request read from the wire, with one reading, and an account that will be closed.
 ///
@@ -224,6 +224,24 @@ impl Permitted {
     #[must_use]
     pub fn into_accepted(self) -> Accepted {
         self.understood.into_accepted()
+    }
+
+    /// Takes the body out where all of it is still to come from the agent; [`Permitted::gathered`] puts it back.
+    pub fn take_stream(&mut self) -> Option<Arriving> {
+        match std::mem::replace(&mut self.understood.asked.body, Body::Empty) {
+            Body::Stream(stream) => Some(stream),
+            other => {
+                self.understood.asked.body = other;
+                None
+            }
+        }
+    }
+
+    /// The same call with the body that was taken, read whole.
+    #[must_use]
+    pub fn gathered(mut self, body: Body) -> Self {
+        self.understood.asked.body = body;
+        self
     }
 
     #[must_use]

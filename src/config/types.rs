@@ -3,7 +3,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{Attested, CertificateSpec, GithubApp, Google, Review, ScopeSpec, VaultSpec};
+use super::{Attested, AwsSpec, CertificateSpec, GithubApp, Google, Review, ScopeSpec, VaultSpec};
 use crate::{
     call::{Effect, Host, Label, Mode, Unit, Window},
     secret::Secret,
@@ -268,6 +268,7 @@ pub struct CredentialSpec {
 pub enum CredentialKind {
     Static { secret: SecretSource, inject: InjectSpec },
     Own,
+    Aws(Box<AwsSpec>),
     GithubApp(GithubApp),
     Google(Google),
     Certificate(CertificateSpec),

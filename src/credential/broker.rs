@@ -11,7 +11,7 @@ use super::{
     environment::{is_credential_name, is_secret_value},
     foreign,
     issue::IssueCredential,
-    kind::{Certificate, Fixed, GithubApp, Google, Made, Own, Vault},
+    kind::{self, Certificate, Fixed, GithubApp, Google, Made, Own, Vault},
     scope::Rules,
     scrub::Scrubber,
     source::{self, Env},
@@ -211,6 +211,11 @@ impl Broker {
     pub fn foreign(&self, head: &Head, body: &Body, choice: Option<&Choice>) -> Result<(), Refusal> {
         let query = choice.and_then(|c| c.0.issuer.query_name());
         let own = choice.is_some_and(Choice::is_own);
+        let signs = choice.is_some_and(|c| c.0.issuer.signs_requests());
+        if signs && head.path.query().is_some_and(kind::is_presigned) {
+            let why = "the request is signed in its query: sign it in `Authorization`, with a placeholder; Remit signs it anew";
+            return Err(Refusal::new(Reason::ForeignCredential, why));
+        }
         foreign::judge(head, body, &foreign::Known { placeholders: &self.placeholders, leaks: self.leaks.load().as_deref(), query, own })
     }
 
@@ -325,6 +330,7 @@ fn credential(spec: &CredentialSpec, made: &Made<'_>) -> Result<Credential, Prob
             Arc::new(built.map_err(|p| if p.key.is_some() { p } else { p.key(format!("secret.{}", source::key(secret))) })?)
         }
         CredentialKind::Own => Arc::new(Own::new(spec.name.clone())),
+        CredentialKind::Aws(aws) => kind::aws(aws, &spec.hosts, made)?,
         CredentialKind::GithubApp(config) => Arc::new(GithubApp::new(config, made)?),
         CredentialKind::Google(config) => Arc::new(Google::new(config, made)?),
         CredentialKind::Certificate(certificate) => Arc::new(Certificate::new(certificate, made)?),

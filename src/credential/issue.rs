@@ -158,6 +158,11 @@ pub trait IssueCredential: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Whether its leases sign the request: no other signature in it may count.
+    fn signs_requests(&self) -> bool {
+        false
+    }
+
     /// Whether it has files that can change.
     fn watches(&self) -> bool {
         false

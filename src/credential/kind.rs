@@ -1,5 +1,6 @@
 //! One file per kind of credential.
 
+mod aws;
 mod certificate;
 mod fixed;
 mod github;
@@ -18,6 +19,7 @@ use ring::digest::{SHA256, digest};
 use super::source::Env;
 use crate::{fetch::Fetch, tls::OwnSvids};
 
+pub(super) use aws::{is_presigned, signs as aws};
 pub(super) use certificate::Certificate;
 pub(super) use fixed::Fixed;
 pub(super) use github::GithubApp;

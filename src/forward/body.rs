@@ -14,7 +14,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::{
-    call::{Body, Leash, Task},
+    call::{Body, Leash, Rewrite, Task, Unsigned},
     refusal::Reason,
 };
 
@@ -34,6 +34,9 @@ pub enum Cut {
     Idle(Duration),
     #[error("{0}")]
     Agent(#[from] crate::call::BodyError),
+    /// What the agent sent cannot be signed anew.
+    #[error("{0}")]
+    Unsigned(#[from] Unsigned),
     #[error("upstream: {0}")]
     Upstream(#[from] hyper::Error),
 }
@@ -54,6 +57,7 @@ impl Cut {
             Self::TaskEnded(reason) => Some(*reason),
             Self::Idle(_) => Some(Reason::UpstreamTimeout),
             Self::Upstream(_) => Some(Reason::UpstreamUnreachable),
+            Self::Unsigned(_) => Some(Reason::AmbiguousRequest),
             Self::Agent(_) => None,
         }
     }
@@ -81,6 +85,8 @@ pub(super) struct Streaming {
     leash: Option<Arc<Leash>>,
     progress: Arc<Progress>,
     hash: Option<ring::digest::Context>,
+    /// Signs its chunks anew.
+    rewrite: Option<Box<dyn Rewrite>>,
 }
 
 impl Outbound {
@@ -91,8 +97,24 @@ impl Outbound {
         let progress = Arc::new(Progress::default());
         let hash = Some(ring::digest::Context::new(&ring::digest::SHA256));
         let vigil = Vigil::new(task).leashed(leash);
-        let streaming = Streaming { body, vigil, leash: leash.cloned(), progress: progress.clone(), hash };
+        let streaming = Streaming { body, vigil, leash: leash.cloned(), progress: progress.clone(), hash, rewrite: None };
         (Self::Streaming(Box::new(streaming)), Some(progress))
+    }
+
+    /// The same body, rewritten as it leaves.
+    pub(super) fn rewritten(self, mut rewrite: Box<dyn Rewrite>) -> Result<Self, Unsigned> {
+        match self {
+            Self::Streaming(mut streaming) => {
+                streaming.rewrite = Some(rewrite);
+                Ok(Self::Streaming(streaming))
+            }
+            Self::Ready(Body::Whole(bytes, place)) => {
+                let bytes = bytes.map(|bytes| rewrite.next(&bytes)).transpose()?;
+                rewrite.end()?;
+                Ok(Self::Ready(Body::Whole(bytes, place)))
+            }
+            Self::Ready(body) => rewrite.end().map(|()| Self::Ready(body)),
+        }
     }
 }
 
@@ -108,6 +130,28 @@ impl Streaming {
 }
 
 impl Streaming {
+    /// The next frame as it leaves.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        loop {
+            let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx).map_err(Cut::Agent));
+            let Some(rewrite) = &mut self.rewrite else { return Poll::Ready(frame) };
+            return Poll::Ready(match frame {
+                Some(Ok(frame)) => match frame.into_data().map(|data| rewrite.next(&data)) {
+                    Ok(Ok(data)) if data.is_empty() && !self.body.is_end_stream() => continue,
+                    Ok(Ok(data)) => match self.body.is_end_stream().then(|| rewrite.end()).transpose() {
+                        Ok(_) => Some(Ok(Frame::data(data))),
+                        Err(unsigned) => Some(Err(unsigned.into())),
+                    },
+                    Ok(Err(unsigned)) => Some(Err(unsigned.into())),
+                    // Fields after the body were not announced as signed: they are not what is asked.
+                    Err(_) => continue,
+                },
+                None => rewrite.end().err().map(|unsigned| Err(unsigned.into())),
+                broken => broken,
+            });
+        }
+    }
+
     /// Nothing more of the request is to come.
     fn release(&self) {
         if let Some(leash) = &self.leash {
@@ -134,7 +178,7 @@ impl HttpBody for Outbound {
         if let Poll::Ready(reason) = streaming.vigil.poll_ended(cx) {
             return Poll::Ready(Some(Err(Cut::TaskEnded(reason))));
         }
-        let frame = Pin::new(&mut streaming.body).poll_frame(cx).map_err(Cut::Agent);
+        let frame = streaming.poll_next(cx);
         match &frame {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {

@@ -6,7 +6,7 @@ use http::{
 use smallvec::SmallVec;
 
 use crate::{
-    call::{Head, Lease, Permit, Scheme, is_credential_field},
+    call::{Head, Inject, Lease, Leaving, Permit, Scheme, Unsigned, is_credential_field},
     refusal::{Reason, Refusal},
 };
 
@@ -26,15 +26,16 @@ pub(super) enum Form<'a> {
 /// The request that was judged, rebuilt from its parsed form: what is between agent and Remit only
 /// is taken out, the agent's own credentials too unless the permit passes them, and the lease is
 /// put in. `prepare` sees the fields of a request that carries an injected credential. `shape` then
-/// fits it to a connection.
+/// fits it to a connection. `hash` is the body's SHA-256, None where it streams.
 pub(super) fn canonical(
     head: Head,
-    body: Outbound,
+    mut body: Outbound,
+    hash: Option<[u8; 32]>,
     permit: &Permit,
     lease: Option<&Lease>,
     prepare: fn(&mut HeaderMap),
 ) -> Result<Request<Outbound>, Refusal> {
-    let Head { method, mut path, mut headers, .. } = head;
+    let Head { method, to, mut path, mut headers, .. } = head;
     let keep_own = permit.passes_own_login();
     strip(&mut headers, |name| !keep_own && is_credential_field(name));
     if let Some(lease) = lease {
@@ -44,12 +45,26 @@ pub(super) fn canonical(
         if lease.scrubber.is_some() {
             prepare(&mut headers);
         }
+        if let Inject::Sign(signer) = &lease.inject {
+            // Last: what is signed is what leaves.
+            let leaving = Leaving { method: &method, to: &to, path: &path, headers: &mut headers, body: hash };
+            if let Some(rewrite) = signer.sign(leaving).map_err(unsigned)? {
+                body = body.rewritten(rewrite).map_err(unsigned)?;
+            }
+        }
     }
     let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = Uri::from(path.whole().clone());
     *request.headers_mut() = headers;
     Ok(request)
+}
+
+pub(super) fn unsigned(unsigned: Unsigned) -> Refusal {
+    match unsigned {
+        Unsigned::Request(why) => Refusal::new(Reason::AmbiguousRequest, why),
+        Unsigned::Credential(why) => Refusal::new(Reason::CredentialUnavailable, why),
+    }
 }
 
 /// The name by which the agent behind Remit was called, which it is told: it is its own.

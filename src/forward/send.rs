@@ -21,9 +21,15 @@ use super::{
     body::{Cut, Outbound, Progress, Upstream},
     dial::unreachable,
     pool::{Connection, H1, Site, speak_upgradable},
-    request::{Form, canonical, shape, strip},
+    request::{Form, canonical, shape, strip, unsigned},
     vigil::Vigil,
 };
+
+/// SHA-256 of no bytes.
+const NOTHING: [u8; 32] = [
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b,
+    0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+];
 
 /// What came back, with what the call still owns.
 #[derive(Debug)]
@@ -49,6 +55,7 @@ impl Forward {
         let handed = armed.handed().map(|h| h.value.clone());
         let (mut head, body, permit, lease, mut account) = armed.into_parts();
         note_body(&mut account, &body);
+        let hash = if body.streams() { None } else { Some(account.outcome.body_sha256.unwrap_or(NOTHING)) };
         let task = permit.task().clone();
         let leash = permit.leash().cloned();
         let (body, progress) = Outbound::new(body, &task, leash.as_ref());
@@ -57,7 +64,7 @@ impl Forward {
         let offer = if head.version == Version::HTTP_2 { Offer::Both } else { Offer::H1 };
         let upgrade = head.upgrade.take();
         let ready = self.site(&head.to, lease.as_ref()).and_then(|site| {
-            let mut request = Box::new(canonical(head, body, &permit, lease.as_ref(), prepare)?);
+            let mut request = Box::new(canonical(head, body, hash, &permit, lease.as_ref(), prepare)?);
             if let Some(handed) = handed {
                 // Whatever the agent sent of that name is out already.
                 request.headers_mut().insert(token::FIELD, handed);
@@ -199,6 +206,7 @@ impl Failure {
 
     pub(super) fn refusal(&self, site: &Site) -> Refusal {
         match std::error::Error::source(&self.error).and_then(|s| s.downcast_ref::<Cut>()) {
+            Some(Cut::Unsigned(why)) => unsigned(why.clone()),
             Some(Cut::TaskEnded(reason)) => Refusal::new(*reason, "the task was over before the request was sent"),
             _ => unreachable(&site.to, &describe(&self.error)),
         }
@@ -231,7 +239,7 @@ pub(super) async fn transmit(connection: Connection, site: &Site, mut request: B
         }
         Connection::H2(mut sender) => {
             let _ = shape(&mut request, site, Form::H2);
-            let response = sender.try_send_request(*request).await.map_err(unsent)?;
+            let response = sender.try_send_request(*request).await.map_err(not_sent)?;
             Ok(Answered { response, by: By::Shared })
         }
     }
@@ -250,10 +258,10 @@ async fn drive(h1: &mut H1, request: Box<Request<Outbound>>) -> Result<Response<
         }
     })
     .await
-    .map_err(unsent)
+    .map_err(not_sent)
 }
 
-fn unsent(mut error: TrySendError<Request<Outbound>>) -> Failure {
+fn not_sent(mut error: TrySendError<Request<Outbound>>) -> Failure {
     let unsent = error.take_message().map(Box::new);
     Failure { error: error.into_error(), unsent }
 }

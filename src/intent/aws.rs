@@ -6,23 +6,7 @@
 
 use smallvec::SmallVec;
 
-/// Where Amazon's partitions serve APIs (botocore's `partitions.json`), plain and dual-stack.
-const ENDINGS: [&str; 14] = [
-    "amazonaws.com",
-    "api.aws",
-    "amazonaws.com.cn",
-    "api.amazonwebservices.com.cn",
-    "amazonaws.eu",
-    "api.amazonwebservices.eu",
-    "c2s.ic.gov",
-    "api.aws.ic.gov",
-    "sc2s.sgov.gov",
-    "api.aws.scloud",
-    "csp.hci.ic.gov",
-    "api.aws.hci.ic.gov",
-    "cloud.adc-e.uk",
-    "api.cloud-aws.adc-e.uk",
-];
+use crate::call::aws::{ENDINGS, is_region};
 
 /// Endings that no other stands for: customers' own hosts, and signing in.
 const OWN: [&str; 3] = ["on.aws", "aws.amazon.com", "signin.aws"];
@@ -119,20 +103,6 @@ fn before<'h>(host: &'h str, ending: &str) -> Option<&'h str> {
 /// Whether a host as a catalog writes it is of this kind.
 pub(super) fn is_formed(text: &str) -> bool {
     [ENDING, REGIONAL].iter().chain(&OWN).any(|e| before(text, e).is_some())
-}
-
-/// `us-east-1`, `us-gov-west-1`, `eusc-de-east-1`: no name of a service looks so.
-pub(super) fn is_region(label: &str) -> bool {
-    let mut parts = label.split('-');
-    let (Some(first), Some(last)) = (parts.next(), parts.next_back()) else { return false };
-    let middle = parts.clone().count();
-    let letters = |p: &str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_lowercase());
-    (2..=4).contains(&first.len())
-        && letters(first)
-        && (1..=3).contains(&middle)
-        && parts.all(|p| p.len() > 1 && letters(p))
-        && (1..=2).contains(&last.len())
-        && last.bytes().all(|b| b.is_ascii_digit())
 }
 
 #[cfg(test)]

@@ -196,7 +196,7 @@ async fn the_agents_own_login_passes_with_a_fingerprint() {
         .await
         .unwrap();
     assert!(matches!(lease.inject, Inject::Own) && lease.scrubber.is_none());
-    assert_eq!(&*lease.fingerprint, super::super::kind::fingerprint(b"Bearer mine"));
+    assert_eq!(&*lease.fingerprint, kind::fingerprint(b"Bearer mine"));
 }
 
 #[tokio::test]
