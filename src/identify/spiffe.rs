@@ -156,7 +156,15 @@ impl Spiffe {
         let id = claims.text("sub").ok_or_else(|| refused(&Fault::Claim("sub")))?;
         let left = Duration::from_secs(u64::try_from(expires.saturating_sub(now.utc.unix_timestamp())).unwrap_or(0)) + LEEWAY.0;
         let (until, again) = (now.later(left), now.later(REMEMBERED.min(left)));
-        Ok(Proof { identity: Identity::Spiffe(id.into()), claims: claims.all().clone(), certificate: None, principal: None, until, again })
+        Ok(Proof {
+            identity: Identity::Spiffe(id.into()),
+            claims: claims.all().clone(),
+            certificate: None,
+            principal: None,
+            token: None,
+            until,
+            again,
+        })
     }
 }
 
