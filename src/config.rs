@@ -32,8 +32,8 @@ mod watch;
 pub use against::OperationFacts;
 pub use attested::{Attested, Finding, Review, Sums};
 pub use credentials::{
-    AwsKeys, AwsRole, AwsSpec, CertificateFrom, CertificateSpec, GithubApp, Google, GoogleFederation, GoogleImpersonation, GoogleSource, ScopeSpec, VaultLogin,
-    VaultSecret, VaultSpec,
+    AwsKeys, AwsRole, AwsSpec, CertificateFrom, CertificateSpec, GithubApp, Google, GoogleFederation, GoogleImpersonation, GoogleSource,
+    ScopeSpec, VaultLogin, VaultSecret, VaultSpec,
 };
 pub use endpoint::Endpoint;
 pub use identities::{IdentityRule, IdentitySpec};

@@ -73,6 +73,11 @@ const KINDS: [(&str, Named); 9] = [
     ("vault", Named::Vault),
 ];
 
+/// The kinds that this version has.
+fn there() -> Vec<&'static str> {
+    KINDS.iter().filter(|(_, named)| *named != Named::Later).map(|(name, _)| *name).collect()
+}
+
 fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
     let entries = value.entries()?;
     let Some((_, kind)) = entries.iter().find(|(key, _)| *key == "kind") else {
@@ -90,11 +95,11 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
         Some(Named::Vault) => vault::vault(value),
         Some(Named::Later) => {
             let message = format!("kind `{text}`: not in this version");
-            kind.wrong(message, "this version has `static`, `own`, `github_app` and `google`");
+            kind.wrong(message, suggestion("", &there()));
             return None;
         }
         None => {
-            kind.wrong(format!("`{}` is no kind of credential", shown(text)), suggestion(text, &["static", "own", "github_app", "google"]));
+            kind.wrong(format!("`{}` is no kind of credential", shown(text)), suggestion(text, &there()));
             return None;
         }
     };
@@ -115,9 +120,6 @@ fn spec(id: &Ref, value: &Value<'_>) -> Option<CredentialSpec> {
         return None;
     }
     let (kind, scope) = (kind_spec?, scope?);
-    if text == "aws" {
-        aws::check(value, &scope)?;
-    }
     if !vault::check(value, &kind, &scope) {
         return None;
     }
@@ -161,6 +163,7 @@ fn asks(kind: &str) -> Option<&'static [&'static str]> {
 /// Whether what each entry of a `scope` asks is what the kind's issuer could be asked.
 fn shapes(kind: &str, scope: &Value<'_>) {
     let check = match kind {
+        "aws" => aws::asked,
         "github_app" => github::asked,
         "google" => google::asked,
         _ => return,

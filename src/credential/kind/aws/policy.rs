@@ -108,7 +108,9 @@ mod tests {
         assert!(!session(&allow, None).unwrap().contains("CurrentTime"));
         let named = json!([{"action": "s3:GetObject", "resource": "arn:aws:s3:::acme/ü😀\""}]);
         let policy = session(&named, None).unwrap();
-        assert!(policy.is_ascii() && serde_json::from_str::<Value>(&policy).unwrap()["Statement"][0]["Resource"] == "arn:aws:s3:::acme/ü😀\"");
+        assert!(
+            policy.is_ascii() && serde_json::from_str::<Value>(&policy).unwrap()["Statement"][0]["Resource"] == "arn:aws:s3:::acme/ü😀\""
+        );
     }
 
     #[test]
