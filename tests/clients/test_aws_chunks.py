@@ -91,7 +91,7 @@ hosts: [{GATEWAY}]
 credential: s3
 errors: aws
 operations:
-  - {{id: orders.files.put, match: "PUT /prod/files/{{name}}", effect: write}}
+  - {{id: orders.files.put, match: "PUT /prod/files/{{name}}", effect: write, body: stream}}
 """
 
 
@@ -105,7 +105,7 @@ def gateway(work_aws):
 
 def test_a_body_that_streams_is_read_whole_where_its_hash_is_wanted(gateway, aws):
     task = gateway.task()
-    for target in ("/prod/files/a.txt?x=1&a=2", "/prod/files/a%20b%3A+c:d@e?q=a+b&q=%2F"):
+    for target in ("/prod/files/a.txt?x=1&a=2", "/prod/files/a%20b%3A+c:d@e?q=a%20b&q=%2F"):
         answer = gateway.call(task, "PUT", GATEWAY, target, {"content-type": "text/plain"}, BIG)
         assert answer.status == 200, answer.body
         assert aws.seen[-1]["body"] == BIG and aws.seen[-1]["target"] == target
