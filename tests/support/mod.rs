@@ -8,6 +8,7 @@ pub mod behind;
 pub mod chunks;
 pub mod lab;
 pub mod log;
+pub mod openbao;
 pub mod svid;
 pub mod tokens;
 pub mod upstream;

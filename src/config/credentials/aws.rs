@@ -48,8 +48,8 @@ pub struct AwsRole {
 
 impl AwsSpec {
     /// Where its secrets are.
-    pub(super) fn secrets(&self) -> Vec<&SecretSource> {
-        let keys = self.keys.iter().flat_map(|k| [&k.id, &k.secret].into_iter().chain(&k.token));
+    pub(super) fn sources(&self) -> Vec<&SecretSource> {
+        let keys = self.keys.iter().flat_map(|k| [Some(&k.id), Some(&k.secret), k.token.as_ref()]).flatten();
         keys.chain(self.role.iter().filter_map(|r| r.web_identity.as_ref())).collect()
     }
 }

@@ -7,7 +7,7 @@ use crate::config::{
     read::{Fields, Value, shown},
 };
 
-use super::{inject, secret};
+use super::{fixed::inject, secret};
 
 /// What it can be asked for.
 pub(super) const ASKS: [&str; 2] = ["path", "policies"];

@@ -79,6 +79,7 @@ fn task() -> Arc<Task> {
         workflow: "w".into(),
         purpose: "p".into(),
         principal: Principal { id: "alice".into(), verified: false, claims: serde_json::Value::Null },
+        proof: Default::default(),
         chain: Vec::new(),
         parent: None,
         trace: None,
@@ -196,7 +197,7 @@ async fn the_agents_own_login_passes_with_a_fingerprint() {
         .await
         .unwrap();
     assert!(matches!(lease.inject, Inject::Own) && lease.scrubber.is_none());
-    assert_eq!(&*lease.fingerprint, super::super::kind::fingerprint(b"Bearer mine"));
+    assert_eq!(&*lease.fingerprint, kind::fingerprint(b"Bearer mine"));
 }
 
 #[tokio::test]

@@ -61,7 +61,9 @@ fn what_no_signature_could_be_made_for_is_told_at_load() {
     let why = |spec: &AwsSpec, host: &str| built(spec, &[host]).unwrap_err();
     let keys = spec("ID", None);
     assert!(why(&keys, "minio.acme.example").contains("service: minio.acme.example does not say for which service"));
-    assert!(why(&keys, "acme.s3-accelerate.amazonaws.com").contains("region: acme.s3-accelerate.amazonaws.com does not say for which region"));
+    assert!(
+        why(&keys, "acme.s3-accelerate.amazonaws.com").contains("region: acme.s3-accelerate.amazonaws.com does not say for which region")
+    );
     let own = AwsSpec { service: Some("s3".into()), region: Some("us-east-1".into()), ..keys };
     assert!(built(&own, &["minio.acme.example", "acme.s3-accelerate.amazonaws.com"]).is_ok());
     assert!(why(&spec("NONE", None), "s3.eu-west-1.amazonaws.com").contains("access_key_id.env: the variable `NONE` is not set"));
