@@ -77,6 +77,7 @@ impl World {
             labels: vec![],
             approval: None,
             credential: None,
+            returns: Default::default(),
             place: Place::default(),
         };
         let workflow = WorkflowSpec {

@@ -32,8 +32,9 @@ mod watch;
 pub use against::OperationFacts;
 pub use attested::{Attested, Finding, Review, Sums};
 pub use credentials::{
-    AwsKeys, AwsRole, AwsSpec, CertificateFrom, CertificateSpec, GithubApp, Google, GoogleFederation, GoogleImpersonation, GoogleSource,
-    ScopeSpec, VaultLogin, VaultSecret, VaultSpec,
+    ActorSpec, AssertionSpec, AwsKeys, AwsRole, AwsSpec, CertificateFrom, CertificateSpec, ClientProof, ClientSpec, GithubApp, Google,
+    GoogleFederation, GoogleImpersonation, GoogleSource, GoogleSubject, KeepSpec, KeySpec, OauthGrant, OauthSpec, ScopeSpec, SignedSpec,
+    SubjectSpec, TokenType, VaultLogin, VaultSecret, VaultSpec,
 };
 pub use endpoint::Endpoint;
 pub use identities::{IdentityRule, IdentitySpec};

@@ -43,6 +43,9 @@ pub struct Metrics {
     revocation_failures: IntCounterVec,
     pub lease_revocation: Histogram,
     pub tasks_active: IntGauge,
+    /// Times that an injected credential was taken out of an answer.
+    pub scrubbed: IntCounter,
+    withheld: [IntCounter; 2],
     /// Seconds from the end of a task until a call that it had open was cut.
     pub revocation: Histogram,
     pub audit_backlog: IntGauge,
@@ -89,6 +92,7 @@ impl Metrics {
         let r = &Registry::new();
         let decided = histograms(r, "remit_decision_seconds", "Seconds a decision took", &["cached"], &INSIDE)?;
         let connections = gauges(r, "remit_connections", "Connections open", &["listener"])?;
+        let withheld = counters(r, "remit_withheld_total", "Answers of which something was kept from the agent", &["what"])?;
         let reloads = counters(r, "remit_reloads_total", "Configurations loaded while running", &["result"])?;
         Ok(Self {
             calls: counters(r, "remit_calls_total", "Calls decided", &["provider", "effect", "decision", "reason"])?,
@@ -117,6 +121,8 @@ impl Metrics {
                 &OUTSIDE,
             )?,
             tasks_active: gauge(r, "remit_tasks_active", "Tasks not ended")?,
+            scrubbed: counter(r, "remit_scrubbed_total", "Times an injected credential was taken out of an answer")?,
+            withheld: ["cookies", "tokens"].map(|what| withheld.with_label_values(&[what])),
             revocation: histogram(
                 r,
                 "remit_revocation_seconds",
@@ -191,6 +197,13 @@ impl Metrics {
     pub fn reload(&self, taken: bool) {
         let [refused, ok] = &self.reloads;
         if taken { ok } else { refused }.inc();
+    }
+
+    /// Counts an answer of which cookies or tokens did not reach the agent.
+    pub fn withheld(&self, cookies: bool, tokens: bool) {
+        let [of_cookies, of_tokens] = &self.withheld;
+        of_cookies.inc_by(u64::from(cookies));
+        of_tokens.inc_by(u64::from(tokens));
     }
 
     /// Counts a difference between an agent and what was attested, by its kind.

@@ -11,7 +11,7 @@ mod upstream;
 use std::sync::Arc;
 
 pub use ca::{Authority, CaError};
-pub use client::{ClientCertificate, OwnSvids, ServerSvid, certified_pem};
+pub use client::{ClientCertificate, OwnSvids, ServerSvid, TokenSvid, certified_pem};
 pub use front::{Front, OwnCertificate, certificate_from, certified, proof_of};
 pub use leaf::Terminator;
 pub use stream::{Socket, Upwards};

@@ -50,6 +50,7 @@ fn registry() -> Registry {
         labels: vec![],
         approval: None,
         credential: None,
+        returns: Default::default(),
         place: place(),
     };
     let workflow = WorkflowSpec {

@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use remit::{
-    admin::control::{Control, ControlSocket, Proving, ROUTES, VerifyToken, serve, serve_tcp},
+    admin::control::{Control, ControlSocket, Orchestrator, Proving, ROUTES, VerifyToken, serve, serve_tcp},
     authority::{NoEvents, Registry, RevokeLeases, Revoking, Tasks},
     call::{Mode, Principal, Task},
     clock::{Moment, SystemClock},
@@ -49,6 +49,10 @@ struct Api {
     seen: parking_lot::Mutex<BTreeMap<(String, String), BTreeSet<u16>>>,
 }
 
+fn proven(principal: Principal) -> Orchestrator {
+    Orchestrator { principal, token: None }
+}
+
 /// Takes `x.alice.y` for a token that proves alice.
 struct ByMiddle;
 
@@ -56,8 +60,8 @@ impl VerifyToken for ByMiddle {
     fn principal<'a>(&'a self, token: &'a str, _: Moment) -> Proving<'a> {
         Box::pin(async move {
             match token.split('.').nth(1) {
-                Some("alice") => Ok(Principal { id: "alice".into(), verified: true, claims: json!({"team": "support"}) }),
-                Some("unproven") => Ok(Principal { id: "bob".into(), verified: false, claims: json!({}) }),
+                Some("alice") => Ok(proven(Principal { id: "alice".into(), verified: true, claims: json!({"team": "support"}) })),
+                Some("unproven") => Ok(proven(Principal { id: "bob".into(), verified: false, claims: json!({}) })),
                 _ => Err(Refusal::new(Reason::NoTask, "the token is not from a known issuer")),
             }
         })

@@ -21,6 +21,7 @@ else := {
 	"credential": credential,
 	"approval": array.concat(approvals, [{}])[0],
 	"scope": {},
+	"returns": returns,
 	"grants": granting,
 } if {
 	count(approvals) + count(guard_ask) > 0
@@ -34,6 +35,7 @@ else := {
 	"credential": credential,
 	"approval": {},
 	"scope": {},
+	"returns": returns,
 	"grants": granting,
 }
 
@@ -148,6 +150,14 @@ met(constraint) if {
 
 # The grants that allow it, one for each link: the record names them.
 granting := [hold.grant.key | some hold in held]
+
+# What an answer may hold that else does not reach the agent: what every link was granted.
+returns := [what |
+	some what in object.get(held[0].grant, "returns", [])
+	every hold in held {
+		what in object.get(hold.grant, "returns", [])
+	}
+]
 
 approvals := array.concat(
 	[approval | some hold in held; approval := hold.grant.approval],

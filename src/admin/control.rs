@@ -31,7 +31,7 @@ use super::{
     peer::{Known, Peer, Role},
 };
 
-pub use super::peer::{Proving, VerifyToken};
+pub use super::peer::{Orchestrator, Proving, VerifyToken};
 pub use agents::{Ledger, Note};
 pub use socket::ControlSocket;
 

@@ -29,9 +29,16 @@ pub(super) enum Role {
     /// the operator's token.
     Operator,
     /// Start tasks for the principal that its token proves.
-    Orchestrator(Principal),
+    Orchestrator(Orchestrator),
     /// See, hand over, shorten and end the one task whose handle was presented, and its parts.
     Handle(Arc<Task>),
+}
+
+/// Whom an orchestrator's token proves, and the token itself where a credential exchanges it.
+#[derive(Debug, Clone)]
+pub struct Orchestrator {
+    pub principal: Principal,
+    pub token: Option<Arc<Secret<String>>>,
 }
 
 /// Proves by a signed token for whom an orchestrator acts, and that it may.
@@ -41,7 +48,7 @@ pub trait VerifyToken: Send + Sync {
 }
 
 /// A token's reading; issuers' keys may have to be fetched.
-pub type Proving<'a> = Pin<Box<dyn Future<Output = Result<Principal, Refusal>> + Send + 'a>>;
+pub type Proving<'a> = Pin<Box<dyn Future<Output = Result<Orchestrator, Refusal>> + Send + 'a>>;
 
 /// What the control API knows of who may ask it.
 #[derive(Clone, Copy)]
@@ -103,7 +110,7 @@ impl Role {
             return Err(Answer::unauthorized("no issuer is configured whose tokens could prove a principal here"));
         };
         match verify.principal(token, now).await {
-            Ok(principal) if principal.verified => Ok(Self::Orchestrator(principal)),
+            Ok(proven) if proven.principal.verified => Ok(Self::Orchestrator(proven)),
             Ok(_) => Err(Answer::unauthorized("the token proves no principal")),
             Err(refusal) => Err(Answer::unauthorized(refusal.detail)),
         }

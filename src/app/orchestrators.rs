@@ -1,5 +1,5 @@
 use crate::{
-    admin::control::{Proving, VerifyToken},
+    admin::control::{Orchestrator, Proving, VerifyToken},
     clock::Moment,
     enforce::House,
     refusal::{Reason, Refusal},
@@ -15,7 +15,8 @@ impl VerifyToken for Orchestrators {
             let Some(callers) = &rules.callers else {
                 return Err(Refusal::new(Reason::NoTask, "no issuer is configured whose tokens could prove a principal here"));
             };
-            callers.prove_orchestrator(token.as_bytes(), now).await
+            let (principal, token) = callers.prove_orchestrator(token.as_bytes(), now).await?;
+            Ok(Orchestrator { principal, token })
         })
     }
 }

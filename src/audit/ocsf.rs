@@ -216,13 +216,13 @@ fn authorizations(d: &Value) -> Value {
 /// What OCSF has no word for, under the log's own names.
 fn unmapped(call: &Call, task: Option<&Value>) -> Value {
     let mut out = Map::new();
-    for name in ["mode", "listener", "how", "drift", "grants", "limits", "approval", "lease", "cached", "own_login", "query"] {
+    for name in ["mode", "listener", "how", "drift", "grants", "limits", "approval", "lease", "cached", "returns", "own_login", "query"] {
         put(&mut out, name, call.decision.get(name).cloned());
     }
     for name in ["workflow", "purpose", "principal", "delegation", "parent"] {
         put(&mut out, name, task.and_then(|t| t.get(name)).cloned());
     }
-    for name in ["outcome", "upstream", "bytes_up", "body_sha256", "scrubbed"] {
+    for name in ["outcome", "upstream", "bytes_up", "body_sha256", "scrubbed", "withheld"] {
         put(&mut out, name, call.outcome.as_ref().and_then(|o| o.get(name)).cloned());
     }
     Value::Object(out)

@@ -9,8 +9,8 @@ use time::OffsetDateTime;
 use super::{line, text};
 use crate::{
     call::{
-        Caller, DecisionId, Destination, Intent, Lease, LimitRule, Listener, Mode, Outcome, Param, Path, Task, TaskId, TraceId, Unit,
-        Verdict, Window,
+        Caller, DecisionId, Destination, Intent, Lease, LimitRule, Listener, Mode, Outcome, Param, Path, Returns, Task, TaskId, TraceId,
+        Unit, Verdict, Window,
     },
     refusal::Reason,
 };
@@ -48,6 +48,8 @@ pub struct DecisionRecord<'a> {
     pub lease: Option<&'a Lease>,
     /// What the lease was narrowed to.
     pub scope: Option<&'a Value>,
+    /// What its answer may hold that else does not reach the agent.
+    pub returns: Returns,
     /// The grants that allow it, as [`crate::call::Decision::grants`] has them.
     pub grants: &'a [Box<str>],
     /// What was taken from: one for each, or `tokens` where it counts those.
@@ -183,6 +185,9 @@ pub(super) fn outcome(out: &mut Vec<u8>, o: &Outcome, time: OffsetDateTime, micr
     }
     if o.scrubbed > 0 {
         count!(out, "scrubbed", u64::from(o.scrubbed));
+    }
+    if let Some(what) = o.withheld.named() {
+        plain!(out, "withheld", what);
     }
     key!(out, "ms");
     text::millis(out, micros);
@@ -408,6 +413,10 @@ fn verdict(out: &mut Vec<u8>, r: &DecisionRecord<'_>) {
     }
     field!(out, "policy", r.revision);
     out.extend_from_slice(if r.cached { b",\"cached\":true" } else { b",\"cached\":false" });
+    if r.returns != Returns::default() {
+        key!(out, "returns");
+        text::list(out, b"[]", r.returns.names(), text::string);
+    }
     if r.own_login {
         out.extend_from_slice(b",\"own_login\":true");
     }

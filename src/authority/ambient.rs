@@ -5,9 +5,10 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::{
-    call::{Principal, Task},
+    call::{Principal, PrincipalToken, Task},
     clock::Moment,
     refusal::{Reason, Refusal},
+    secret::Secret,
 };
 
 use super::{
@@ -35,6 +36,8 @@ pub(super) struct For<'a> {
     pub(super) agent: &'a str,
     pub(super) workflow: &'a str,
     pub(super) principal: Option<&'a Principal>,
+    /// The token that names the principal.
+    pub(super) proof: Option<&'a Arc<Secret<String>>>,
 }
 
 impl Ambient {
@@ -65,21 +68,27 @@ impl Tasks {
     /// someone ended the ambient task, until Remit starts again; what [`super::TaskEvents::started`]
     /// refuses with.
     pub fn ambient(&self, registry: &Registry, agent: &str, workflow: &str, now: Moment) -> Result<Arc<Task>, Refusal> {
-        self.ambient_in(&self.ambient, registry, For { agent, workflow, principal: None }, now)
+        self.ambient_in(&self.ambient, registry, For { agent, workflow, principal: None, proof: None }, now)
     }
 
     /// The ambient task in one place of several; see [`Tasks::ambient`].
     pub(super) fn ambient_in(&self, place: &Ambient, registry: &Registry, wanted: For<'_>, now: Moment) -> Result<Arc<Task>, Refusal> {
-        let For { agent, workflow, .. } = wanted;
+        let For { agent, workflow, proof, .. } = wanted;
+        let renewed = |task: Arc<Task>| {
+            if let Some(proof) = proof {
+                task.proof.renew(proof);
+            }
+            task
+        };
         if let Some(current) = &*place.current.load()
             && let Some(task) = current.serves(agent, workflow, now)
         {
-            return Ok(task);
+            return Ok(renewed(task));
         }
         let _turn = place.turn.lock();
         let before = place.current.load_full();
         if let Some(task) = before.as_ref().and_then(|current| current.serves(agent, workflow, now)) {
-            return Ok(task);
+            return Ok(renewed(task));
         }
         self.succeed(place, registry, wanted, before.as_deref(), now)
     }
@@ -92,7 +101,7 @@ impl Tasks {
         before: Option<&Current>,
         now: Moment,
     ) -> Result<Arc<Task>, Refusal> {
-        let For { agent, workflow, principal } = wanted;
+        let For { agent, workflow, principal, proof } = wanted;
         let (agent, workflow) = authorised(registry, agent, workflow, now.utc)?;
         let same = before.filter(|b| b.is(&agent.spec.id, &workflow.id));
         if same.is_some_and(|b| b.live.end.get() == Some(&End::Asked)) {
@@ -106,7 +115,8 @@ impl Tasks {
         let past = inherits.map(|b| Past::of(&b.live.task)).unwrap_or_default();
         let lifetime = workflow.max_lifetime;
         let (grants, before_it) = (Vec::new(), Vec::new());
-        let plan = Plan { agent, workflow, principal, grants, before: before_it, parent: None, trace: None, lifetime, past };
+        let proof = Arc::new(PrincipalToken::new(proof.cloned()));
+        let plan = Plan { agent, workflow, principal, proof, grants, before: before_it, parent: None, trace: None, lifetime, past };
         let task = self.make(registry, plan, now);
         self.events.started(&task, inherits.map(|b| &*b.live.task))?;
         let spent = inherits.map(|b| b.live.spent.clone()).unwrap_or_default();

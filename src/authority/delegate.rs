@@ -62,8 +62,8 @@ impl Tasks {
         room_below(&above)?;
         let Some((handle, digest)) = Handle::random() else { return Err(no_randomness()) };
         let (principal, before) = (above.task.principal.clone(), above.task.chain.clone());
-        let (parent, past) = (Some(above.task.clone()), Past::of(&above.task));
-        let plan = Plan { agent: to, workflow, principal, grants, before, parent, trace: None, lifetime, past };
+        let (parent, past, proof) = (Some(above.task.clone()), Past::of(&above.task), above.task.proof.clone());
+        let plan = Plan { agent: to, workflow, principal, proof, grants, before, parent, trace: None, lifetime, past };
         let task = self.make(registry, plan, now);
         self.events.started(&task, None)?;
         self.events.handle(&task, &|| digest.to_hex());

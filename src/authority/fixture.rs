@@ -128,6 +128,7 @@ pub(crate) fn grant(line: usize, intents: &[&str], effects: &[Effect], constrain
         labels: vec![],
         approval: None,
         credential: None,
+        returns: Default::default(),
         place: place(line),
     }
 }

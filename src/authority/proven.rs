@@ -7,6 +7,7 @@ use crate::{
     call::{Principal, Task},
     clock::Moment,
     refusal::Refusal,
+    secret::Secret,
 };
 
 use super::{
@@ -38,7 +39,7 @@ const FEW: usize = 1024;
 
 impl Tasks {
     /// The task that the calls of a proven agent are attributed to when they show none: for the
-    /// principal that its token names, and for its owner otherwise. One follows another as ambient
+    /// principal that its token (kept, where it is exchanged) names, and for its owner otherwise. One follows another as ambient
     /// tasks do.
     ///
     /// # Errors
@@ -48,11 +49,12 @@ impl Tasks {
         registry: &Registry,
         agent: &Arc<str>,
         workflow: &Arc<str>,
-        principal: Option<&Principal>,
+        principal: Option<(&Principal, Option<&Arc<Secret<String>>>)>,
         now: Moment,
     ) -> Result<Arc<Task>, Refusal> {
+        let (principal, proof) = (principal.map(|(p, _)| p), principal.and_then(|(_, t)| t));
         let place = self.proven.place(agent, workflow, principal, now);
-        self.ambient_in(&place, registry, For { agent, workflow, principal }, now)
+        self.ambient_in(&place, registry, For { agent, workflow, principal, proof }, now)
     }
 }
 

@@ -143,6 +143,7 @@ impl Restoring<'_> {
             workflow: kept.workflow,
             purpose: kept.purpose,
             principal: kept.principal,
+            proof: Default::default(),
             chain: kept.chain,
             ended: above.as_ref().map_or_else(CancellationToken::new, |p| p.ended.child_token()),
             parent: above,

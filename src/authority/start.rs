@@ -8,10 +8,11 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::{
-    call::{Ends, Labels, Link, LinkKind, Principal, Succeeded, Task, TaskId, TraceId},
+    call::{Ends, Labels, Link, LinkKind, Principal, PrincipalToken, Succeeded, Task, TaskId, TraceId},
     clock::{self, Moment},
     config::WorkflowSpec,
     refusal::{Reason, Refusal},
+    secret::Secret,
 };
 
 use super::{
@@ -30,6 +31,8 @@ pub struct Start {
     pub agent: Arc<str>,
     pub workflow: Arc<str>,
     pub principal: Principal,
+    /// The token that proved the principal.
+    pub proof: Option<Arc<Secret<String>>>,
     /// None: the workflow's `max_lifetime`.
     pub lifetime: Option<Duration>,
     /// Grants that narrow the workflow's, as JSON in the registry's form; empty: the workflow's all.
@@ -50,6 +53,7 @@ impl Start {
             agent: agent.into(),
             workflow: workflow.into(),
             principal,
+            proof: None,
             lifetime: None,
             grants: Vec::new(),
             before: Vec::new(),
@@ -64,6 +68,7 @@ pub(super) struct Plan<'a> {
     pub(super) agent: &'a Agent,
     pub(super) workflow: &'a WorkflowSpec,
     pub(super) principal: Principal,
+    pub(super) proof: Arc<PrincipalToken>,
     pub(super) grants: Vec<Value>,
     /// The links above; empty: the principal alone.
     pub(super) before: Vec<Link>,
@@ -121,7 +126,7 @@ impl Tasks {
     }
 
     fn start_with(&self, registry: &Registry, start: Start, digest: Option<Digest>, now: Moment) -> Result<Arc<Task>, Refusal> {
-        let Start { agent, workflow, principal, lifetime, grants, before, ends, trace } = start;
+        let Start { agent, workflow, principal, proof, lifetime, grants, before, ends, trace } = start;
         let (agent, workflow) = authorised(registry, &agent, &workflow, now.utc)?;
         let mut lifetime = self::lifetime(workflow, lifetime)?;
         if let Some(ends) = ends {
@@ -132,7 +137,8 @@ impl Tasks {
             lifetime = lifetime.min(left);
         }
         let grants = narrow(workflow, &grants)?;
-        let plan = Plan { agent, workflow, principal, grants, before, parent: None, trace, lifetime, past: Past::default() };
+        let proof = Arc::new(PrincipalToken::new(proof));
+        let plan = Plan { agent, workflow, principal, proof, grants, before, parent: None, trace, lifetime, past: Past::default() };
         let task = self.make(registry, plan, now);
         self.events.started(&task, None)?;
         if let Some(digest) = digest {
@@ -144,7 +150,7 @@ impl Tasks {
 
     /// The task itself, not yet begun.
     pub(super) fn make(&self, registry: &Registry, plan: Plan<'_>, now: Moment) -> Arc<Task> {
-        let Plan { agent, workflow, principal, grants, before, parent, trace, lifetime, past } = plan;
+        let Plan { agent, workflow, principal, proof, grants, before, parent, trace, lifetime, past } = plan;
         let mode = registry.mode(&agent.spec.id, &workflow.id, now.utc);
         let capped =
             [agent.spec.expires, mode.until].into_iter().flatten().map(|end| Duration::try_from(end - now.utc).unwrap_or_default());
@@ -169,6 +175,7 @@ impl Tasks {
             workflow: workflow.id.clone(),
             purpose: workflow.purpose.clone(),
             principal,
+            proof,
             chain,
             ended: parent.as_ref().map(|p| p.ended.child_token()).unwrap_or_default(),
             mode: parent.as_ref().map_or(mode.mode, |above| mode_below(above.mode, mode.mode)),

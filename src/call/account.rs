@@ -1,6 +1,6 @@
 use std::{any::Any, fmt, sync::Arc, time::Instant};
 
-use crate::refusal::Reason;
+use crate::{credential::Withheld, refusal::Reason};
 
 use super::DecisionId;
 
@@ -22,6 +22,8 @@ pub struct Outcome {
     pub body_sha256: Option<[u8; 32]>,
     /// Times the injected credential was taken out of the answer.
     pub scrubbed: u32,
+    /// What of the answer did not reach the agent, because no grant returns it.
+    pub withheld: Withheld,
     /// The answer reached its end.
     pub complete: bool,
     /// When its task ended, where that cut it.
@@ -54,6 +56,7 @@ impl Account {
             bytes_down: 0,
             body_sha256: None,
             scrubbed: 0,
+            withheld: Withheld::default(),
             complete: false,
             cut_since: None,
         };

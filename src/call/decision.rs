@@ -63,6 +63,38 @@ pub enum Window {
     Seconds(u64),
 }
 
+/// What of an answer reaches the agent only where that was granted: it is as good as a credential.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Returns {
+    /// `Set-Cookie`.
+    pub cookies: bool,
+    /// What an operation mints: tokens, keys, links that log in.
+    pub tokens: bool,
+}
+
+impl Returns {
+    /// Each by the name it has in a grant.
+    pub const NAMES: [(&'static str, Self); 2] =
+        [("cookies", Self { cookies: true, tokens: false }), ("tokens", Self { cookies: false, tokens: true })];
+
+    /// What is in either.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self { cookies: self.cookies || other.cookies, tokens: self.tokens || other.tokens }
+    }
+
+    /// What is in both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { cookies: self.cookies && other.cookies, tokens: self.tokens && other.tokens }
+    }
+
+    /// The names of what is in it.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().filter(move |(_, one)| self.and(*one) == *one).map(|(name, _)| name)
+    }
+}
+
 /// What the policies said of one call, all its intents together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
@@ -78,6 +110,8 @@ pub struct Decision {
     pub credential: Option<Arc<str>>,
     pub approval: Option<serde_json::Value>,
     pub scope: Option<serde_json::Value>,
+    /// What its answer may hold: what every link of the chain was granted, for every intent.
+    pub returns: Returns,
     /// The grants that allow it, one for each link of the chain: `workflow/number`, from 1. Empty
     /// where a policy of the user's decides and does not say.
     pub grants: Vec<Box<str>>,

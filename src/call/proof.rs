@@ -3,10 +3,11 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use arc_swap::ArcSwapOption;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::clock::Moment;
+use crate::{clock::Moment, secret::Secret};
 
 use super::{How, Listener, Principal};
 
@@ -32,6 +33,8 @@ pub struct Proof {
     pub certificate: Option<[u8; 32]>,
     /// For whom the token says that its bearer acts; verified, or it would not be here.
     pub principal: Option<Principal>,
+    /// The token itself, where a credential exchanges it.
+    pub token: Option<Arc<Secret<String>>>,
     /// When it no longer counts. Kept on both clocks, since either may be set wrong.
     pub until: Moment,
     /// When it must be proved anew, if that is before.
@@ -72,6 +75,28 @@ impl fmt::Display for Identity {
     }
 }
 
+/// The newest verified token of a task's principal, for issuers that exchange it (RFC 8693). It is in memory alone: in no
+/// state, no audit and no `Debug`.
+#[derive(Debug, Default)]
+pub struct PrincipalToken(ArcSwapOption<Secret<String>>);
+
+impl PrincipalToken {
+    #[must_use]
+    pub fn new(token: Option<Arc<Secret<String>>>) -> Self {
+        Self(ArcSwapOption::new(token))
+    }
+
+    #[must_use]
+    pub fn held(&self) -> Option<Arc<Secret<String>>> {
+        self.0.load_full()
+    }
+
+    /// The principal showed a newer one.
+    pub fn renew(&self, token: &Arc<Secret<String>>) {
+        self.0.store(Some(token.clone()));
+    }
+}
+
 /// Where a task's handle was first shown, and by whom. A handle shown from elsewhere was stolen.
 #[derive(Debug, Default)]
 pub struct Origin(OnceLock<(Listener, Option<Identity>)>);
@@ -102,7 +127,15 @@ mod tests {
 
     fn proof(from: Moment, until: Duration, again: Duration) -> Proof {
         let identity = Identity::Spiffe("spiffe://a/b".into());
-        Proof { identity, claims: Map::new(), certificate: None, principal: None, until: from.later(until), again: from.later(again) }
+        Proof {
+            identity,
+            claims: Map::new(),
+            certificate: None,
+            principal: None,
+            token: None,
+            until: from.later(until),
+            again: from.later(again),
+        }
     }
 
     #[test]

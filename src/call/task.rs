@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use super::{Labels, Origin, Redirects, Succeeded, TaskId, TraceId};
+use super::{Labels, Origin, PrincipalToken, Redirects, Succeeded, TaskId, TraceId};
 use crate::clock::Moment;
 
 /// Whether policy refusals are enforced, or only recorded.
@@ -84,6 +84,8 @@ pub struct Task {
     pub workflow: Arc<str>,
     pub purpose: Arc<str>,
     pub principal: Principal,
+    /// What proved the principal, where a token did; one for a task and all below it.
+    pub proof: Arc<PrincipalToken>,
     /// From the principal to this task's own agent.
     pub chain: Vec<Link>,
     /// The task that handed part of itself over, when this is that part.

@@ -5,6 +5,7 @@ mod certificate;
 mod fixed;
 mod github;
 mod google;
+mod oauth;
 mod scope;
 mod secret;
 mod vault;
@@ -12,7 +13,10 @@ mod vault;
 pub use aws::{AwsKeys, AwsRole, AwsSpec};
 pub use certificate::{CertificateFrom, CertificateSpec};
 pub use github::GithubApp;
-pub use google::{Google, GoogleFederation, GoogleImpersonation, GoogleSource};
+pub use google::{Google, GoogleFederation, GoogleImpersonation, GoogleSource, GoogleSubject};
+pub use oauth::{
+    ActorSpec, AssertionSpec, ClientProof, ClientSpec, KeepSpec, KeySpec, OauthGrant, OauthSpec, SignedSpec, SubjectSpec, TokenType,
+};
 pub use scope::ScopeSpec;
 pub use vault::{VaultLogin, VaultSecret, VaultSpec};
 
@@ -61,12 +65,13 @@ impl Form {
     }
 }
 
-const FORMS: [Form; 7] = [
+const FORMS: [Form; 8] = [
     Form::new("static", fixed::fixed),
     Form::new("own", fixed::own),
     Form::new("certificate", certificate::certificate),
     Form::new("github_app", github::kind).asked(github::ASKS, github::asked),
     Form::new("google", google::kind).asked(google::ASKS, google::asked),
+    Form::new("oauth", oauth::kind).asked(&oauth::ASKS, oauth::asked),
     Form { asks: aws::ASKS, is_asked: aws::is_asked, check: aws::check, ..Form::new("aws", aws::kind) },
     Form { asks: &vault::ASKS, check: vault::check, ..Form::new("vault", vault::vault) },
 ];
@@ -134,7 +139,8 @@ impl CredentialKind {
             }
             Self::Aws(aws) => aws.sources(),
             Self::GithubApp(app) => vec![&app.key],
-            Self::Google(google) => vec![google.source.secret()],
+            Self::Google(google) => google.source.secret().into_iter().collect(),
+            Self::Oauth(oauth) => oauth.sources(),
             Self::Vault(vault) => vault.login.secret().into_iter().collect(),
         };
         let file = |source: &&SecretSource| match source {

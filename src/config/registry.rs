@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::json;
 
 use crate::{
-    call::{Effect, Host, Label, Mode},
+    call::{Effect, Host, Label, Mode, Returns},
     config::{
         AgentSpec, GrantSpec, IdentitySpec, ModeSpec, OnDrift, PeerSpec, Status, WideLimitSpec, WorkflowSpec, attested,
         identities::{RawIdentity, identities},
@@ -234,7 +234,7 @@ fn grants(value: &Value<'_>, credentials: &mut Vec<Ref>) -> Option<Vec<GrantSpec
 }
 
 fn grant(value: &Value<'_>, credentials: &mut Vec<Ref>) -> Option<GrantSpec> {
-    let fields = value.fields(&["intents", "effects", "where", "limit", "labels", "approval", "credential"])?;
+    let fields = value.fields(&["intents", "effects", "where", "limit", "labels", "approval", "credential", "returns"])?;
     if !fields.has("intents") && !fields.has("effects") {
         value.wrong("the grant names neither `intents` nor `effects`", "name the intents it covers, such as [github.issues.*]");
     }
@@ -245,6 +245,7 @@ fn grant(value: &Value<'_>, credentials: &mut Vec<Ref>) -> Option<GrantSpec> {
     let labels = fields.optional("labels").map(labels);
     let approval = fields.optional("approval").map(approval);
     let credential = fields.optional("credential").map(|v| reference(v, credentials));
+    let returns = fields.optional("returns").map(returns);
     // a key without a value is a problem already noted; the grant must not become wider by it
     let whole =
         ["intents", "effects", "where", "limit", "labels", "approval"].iter().all(|k| !fields.has(k) || fields.optional(k).is_some());
@@ -256,6 +257,7 @@ fn grant(value: &Value<'_>, credentials: &mut Vec<Ref>) -> Option<GrantSpec> {
         labels: settled(labels)?.unwrap_or_default(),
         approval: settled(approval)?,
         credential: settled(credential)?,
+        returns: settled(returns)?.unwrap_or_default(),
         place: value.spot().place(),
     };
     whole.then_some(spec)
@@ -293,6 +295,13 @@ fn labels(value: &Value<'_>) -> Option<Vec<Label>> {
     let list = non_empty(value, "names no label", "name at least one, or remove the key")?;
     let read: Vec<Option<Label>> = list.iter().map(|v| v.one_of(&words)).collect();
     read.into_iter().collect()
+}
+
+/// What of an answer reaches the agent.
+fn returns(value: &Value<'_>) -> Option<Returns> {
+    let list = non_empty(value, "names nothing", "write `cookies`, `tokens` or both, or remove the key")?;
+    let read: Vec<Option<Returns>> = list.iter().map(|v| v.one_of(&Returns::NAMES)).collect();
+    read.into_iter().try_fold(Returns::default(), |all, one| Some(all.or(one?)))
 }
 
 fn non_empty<'a>(value: &Value<'a>, message: &str, help: &str) -> Option<Vec<Value<'a>>> {

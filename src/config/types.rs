@@ -5,12 +5,12 @@ use time::OffsetDateTime;
 
 use super::{Attested, AwsSpec, CertificateSpec, GithubApp, Google, Review, ScopeSpec, VaultSpec};
 use crate::{
-    call::{Effect, Host, Label, Mode, Unit, Window},
+    call::{Effect, Host, Label, Mode, Returns, Unit, Window},
     secret::Secret,
 };
 
 use super::{Delegation, Inbound, PeerSpec};
-use super::{IdentityRule, IssuerSpec, ListenTls, SpiffeSpec};
+use super::{IdentityRule, IssuerSpec, ListenTls, OauthSpec, SpiffeSpec};
 
 /// A checked configuration: what is here can be built, or says at build time which file is at fault.
 #[derive(Debug, Clone)]
@@ -194,6 +194,8 @@ pub struct GrantSpec {
     /// `{by: [...], within: seconds}` as written.
     pub approval: Option<serde_json::Value>,
     pub credential: Option<Arc<str>>,
+    /// What of an answer reaches the agent that otherwise does not.
+    pub returns: Returns,
     pub place: Place,
 }
 
@@ -269,6 +271,7 @@ pub enum CredentialKind {
     Static { secret: SecretSource, inject: InjectSpec },
     Own,
     Aws(Box<AwsSpec>),
+    Oauth(Box<OauthSpec>),
     GithubApp(GithubApp),
     Google(Google),
     Certificate(CertificateSpec),

@@ -11,13 +11,13 @@ use super::{
     environment::{is_credential_name, is_secret_value},
     foreign,
     issue::IssueCredential,
-    kind::{self, Certificate, Fixed, GithubApp, Google, Made, Own, Vault},
+    kind::{self, Certificate, Fixed, GithubApp, Google, Made, Oauth, Own, Vault},
     scope::Rules,
     scrub::Scrubber,
     source::{self, Env},
 };
 use crate::{
-    call::{Body, Destination, Head, Host, Operation, Scheme},
+    call::{Body, Destination, Head, Host, Operation, Scheme, Search},
     config::{CredentialKind, CredentialSpec, ScopeSpec},
     fetch::Fetch,
     problem::{Problem, Problems, nearest},
@@ -28,6 +28,8 @@ use crate::{
 /// Secrets shorter than this are warned about: an agent that can make a server echo parts of its
 /// answer could guess them, and their derived forms hit ordinary text.
 const SHORT: usize = 16;
+/// Lines of a key that are shorter stand in other keys too.
+const KEY_LINE: usize = 32;
 /// How often secret files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -37,7 +39,7 @@ pub struct Broker {
     credentials: HashMap<Arc<str>, Arc<Credential>, RandomState>,
     /// Finds a configured secret in what the agent sends: then it has leaked.
     leaks: ArcSwapOption<Scrubber>,
-    placeholders: foreign::Placeholders,
+    placeholders: Arc<foreign::Placeholders>,
     warnings: Vec<Problem>,
 }
 
@@ -114,7 +116,7 @@ impl Broker {
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
-        let broker = Self { credentials, leaks: ArcSwapOption::empty(), placeholders: foreign::Placeholders::default(), warnings };
+        let broker = Self { credentials, leaks: ArcSwapOption::empty(), placeholders: Arc::default(), warnings };
         broker.learn_leaks()?;
         Ok(broker)
     }
@@ -123,7 +125,7 @@ impl Broker {
     #[cfg(test)]
     pub(super) fn of(credential: Arc<Credential>) -> Self {
         let credentials = [(credential.name.clone(), credential)].into_iter().collect();
-        let (leaks, placeholders) = (ArcSwapOption::empty(), foreign::Placeholders::default());
+        let (leaks, placeholders) = (ArcSwapOption::empty(), Arc::default());
         Self { credentials, leaks, placeholders, warnings: Vec::new() }
     }
 
@@ -136,7 +138,7 @@ impl Broker {
 
     /// As [`Broker::with_placeholders`], for a broker that has a place already.
     pub fn know_placeholders<'a>(&mut self, values: impl IntoIterator<Item = &'a str>) {
-        self.placeholders = foreign::Placeholders::new(values);
+        self.placeholders = Arc::new(foreign::Placeholders::new(values));
     }
 
     /// What is not wrong, but should be known: a secret that is short.
@@ -219,6 +221,12 @@ impl Broker {
         foreign::judge(head, body, &foreign::Known { placeholders: &self.placeholders, leaks: self.leaks.load().as_deref(), query, own })
     }
 
+    /// The same judgement for a body that streams; `own` where the agent's own login passes.
+    #[must_use]
+    pub fn search(&self, head: &Head, own: bool) -> Box<dyn Search> {
+        Box::new(foreign::Stream::new(head, &self.placeholders, self.leaks.load_full(), own))
+    }
+
     /// Whether `value` holds a configured secret in any form. A secret so short that it stands in
     /// ordinary text must be the whole of it.
     #[must_use]
@@ -273,6 +281,9 @@ impl Broker {
                 if v.len() >= SHORT {
                     values.push(crate::secret::Secret::new(v.as_bytes().to_vec()));
                 }
+                // A line of a key gives as much away as the key.
+                let lines = v.lines().filter(|l| v.starts_with("-----BEGIN") && l.len() >= KEY_LINE && !l.starts_with("-----"));
+                values.extend(lines.map(|l| crate::secret::Secret::new(l.as_bytes().to_vec())));
             });
         }
         let scrubber = Scrubber::new(values.iter().map(|v| v.expose().as_slice()))
@@ -335,6 +346,7 @@ fn credential(spec: &CredentialSpec, made: &Made<'_>) -> Result<Credential, Prob
         CredentialKind::Google(config) => Arc::new(Google::new(config, made)?),
         CredentialKind::Certificate(certificate) => Arc::new(Certificate::new(certificate, made)?),
         CredentialKind::Vault(vault) => Arc::new(Vault::new(vault, made)?),
+        CredentialKind::Oauth(oauth) => Arc::new(Oauth::new(oauth, made)?),
     };
     Ok(Credential {
         name: spec.name.clone(),

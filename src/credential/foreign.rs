@@ -2,6 +2,7 @@
 //! body or some other field. And configured secrets anywhere: they have leaked.
 
 mod formats;
+mod stream;
 
 use std::{borrow::Cow, collections::HashSet};
 
@@ -10,6 +11,7 @@ use http::HeaderName;
 use percent_encoding::percent_decode;
 
 pub(super) use formats::looks_secret;
+pub(super) use stream::Stream;
 
 use super::scrub::Scrubber;
 use crate::{
@@ -68,11 +70,14 @@ fn field(name: &HeaderName, value: &[u8], known: &Known<'_>) -> Result<(), Refus
         // Dropped, never forwarded; but a configured secret there tells that it has leaked.
         return leak(value, known).map_or(Ok(()), |()| Err(leaked(&format!("the field `{name}`"))));
     }
-    if value.len() < SHORTEST || is_harmless(name) {
+    if value.len() < SHORTEST {
         return Ok(());
     }
     if leak(value, known).is_some() {
         return Err(leaked(&format!("the field `{name}`")));
+    }
+    if is_harmless(name) {
+        return Ok(());
     }
     match (!known.own).then(|| formats::find(value, |v| known.placeholders.contains(v))).flatten() {
         Some(what) => Err(foreign(&format!("the field `{name}` holds {what}"))),
@@ -141,7 +146,8 @@ fn form(body: &[u8], known: &Known<'_>) -> Result<(), Refusal> {
 }
 
 fn pairs(text: &[u8]) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_, [u8]>)> {
-    text.split(|b| *b == b'&').map(|pair| {
+    // Some servers end a pair at `;` too.
+    text.split(|b| matches!(b, b'&' | b';')).map(|pair| {
         let at = memchr::memchr(b'=', pair).unwrap_or(pair.len());
         let (key, value) = pair.split_at(at);
         (Cow::from(percent_decode(key)), Cow::from(percent_decode(value.get(1..).unwrap_or_default())))

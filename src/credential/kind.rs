@@ -5,6 +5,7 @@ mod certificate;
 mod fixed;
 mod github;
 mod google;
+mod oauth;
 mod own;
 mod parsed;
 mod said;
@@ -24,6 +25,7 @@ pub(super) use certificate::Certificate;
 pub(super) use fixed::Fixed;
 pub(super) use github::GithubApp;
 pub(super) use google::Google;
+pub(super) use oauth::Oauth;
 pub(super) use own::Own;
 pub(super) use vault::Vault;
 

@@ -154,6 +154,7 @@ impl Leases {
         let Some(found) = found else { return Ok(None) };
         Ok(found.slot.at_hand(request.now).map(|(lease, renew)| {
             if renew {
+                found.slot.load(credential);
                 self.renew(&of, &found.slot, request.now);
             }
             lease
@@ -175,6 +176,7 @@ impl Leases {
             _ => None,
         };
         let slot = of.slot(credential, scope, uses);
+        slot.load(credential);
         // The task may have ended before it was known here.
         still_on(request.task, Instant::now()).inspect_err(|_| self.0.forget(&of))?;
         if let Some((lease, renew)) = slot.at_hand(request.now) {

@@ -14,7 +14,8 @@ use std::fmt;
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 use http::{HeaderMap, HeaderValue};
 
-pub use body::{ScrubError, Scrubbed, ask_readable, scrub_response};
+pub use body::{ScrubError, Scrubbed, ask_readable, clean_response, scrub_response};
+pub(super) use inflate::{Inflater, Watch};
 pub use scan::Scanner;
 
 use crate::secret::Secret;
@@ -70,6 +71,12 @@ impl Scrubber {
     /// Overwrites every form of a value in header or trailer fields; returns how many were found.
     pub fn headers(&self, headers: &mut HeaderMap) -> u32 {
         let mut hits = 0;
+        // Names come in lower case; one that is a value has nothing to say.
+        let named: Vec<_> = headers.keys().filter(|name| self.finds(name.as_str().as_bytes())).cloned().collect();
+        for name in named {
+            hits += 1;
+            headers.remove(name);
+        }
         for value in headers.values_mut() {
             if !self.finds(value.as_bytes()) {
                 continue;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    call::{Decision, Label, LimitRule, Unit, Verdict, Window},
+    call::{Decision, Label, LimitRule, Returns, Unit, Verdict, Window},
     refusal::Reason,
 };
 
@@ -25,6 +25,7 @@ pub(super) fn decision(value: &Value) -> Result<(Decision, bool), String> {
         credential: None,
         approval: None,
         scope: None,
+        returns: Returns::default(),
         grants: Vec::new(),
     };
     let (mut verdict, mut code, mut cache) = (None, None, true);
@@ -39,6 +40,7 @@ pub(super) fn decision(value: &Value) -> Result<(Decision, bool), String> {
             "credential" => credential(value).map(|c| decision.credential = c),
             "approval" => document(value).map(|d| decision.approval = d),
             "scope" => document(value).map(|d| decision.scope = d),
+            "returns" => returns(value).map(|r| decision.returns = r),
             "grants" => texts(value).map(|g| decision.grants = g),
             "cache" => value.as_bool().ok().map(|c| cache = *c),
             _ => None,
@@ -69,6 +71,7 @@ pub(super) fn failed(why: &str) -> Decision {
         credential: None,
         approval: None,
         scope: None,
+        returns: Returns::default(),
         grants: Vec::new(),
     }
 }
@@ -119,6 +122,13 @@ fn cut(text: &str) -> Box<str> {
 
 fn labels(value: &Value) -> Option<Vec<Label>> {
     items(value)?.into_iter().map(|v| v.as_string().ok().and_then(|t| Label::ALL.into_iter().find(|l| l.as_str() == &**t))).collect()
+}
+
+fn returns(value: &Value) -> Option<Returns> {
+    items(value)?.into_iter().try_fold(Returns::default(), |all, v| {
+        let text = v.as_string().ok()?;
+        Returns::NAMES.into_iter().find(|(name, _)| *name == &**text).map(|(_, one)| all.or(one))
+    })
 }
 
 /// `key`, `max` and `window`; for other than calls its `unit`, for one link's own its place.

@@ -144,6 +144,7 @@ fn together(decisions: &[Arc<Decision>]) -> Decision {
     whole.labels.sort_unstable();
     whole.labels.dedup();
     whole.limits = decisions.iter().flat_map(|d| d.limits.iter().cloned()).collect();
+    whole.returns = decisions.iter().fold(whole.returns, |all, d| all.and(d.returns));
     for grant in decisions.iter().skip(1).flat_map(|d| &d.grants) {
         if !whole.grants.contains(grant) {
             whole.grants.push(grant.clone());

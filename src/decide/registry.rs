@@ -18,7 +18,7 @@ use crate::{
 ///      {"name": "grant 1", "key": "triage-issues/1", "prefixes": ["github."],
 ///       "where": [{"param": "repo", "any": ["web"], "prefixes": ["docs-"], "wanted": "web or docs-*"}]},
 ///      {"name": "grant 2", "key": "triage-issues/2", "prefixes": [], "where": [],
-///       "limit": {"max": 20, "window": "task", "unit": "calls"}, "approval": {"by": […]}, "credential": "github"}],
+///       "limit": {"max": 20, "window": "task", "unit": "calls"}, "approval": {"by": […]}, "credential": "github", "returns": ["cookies"]}],
 ///    "limits": [
 ///      {"key": "triage-issues/limits/1", "effects": ["write", "delete"], "exact": [], "prefixes": [""],
 ///       "max": 50, "window": 3600, "unit": "calls"}]}}}
@@ -131,6 +131,10 @@ fn grant(workflow: &WorkflowSpec, place: usize, grant: &GrantSpec) -> Value {
     }
     if let Some(credential) = grant.credential.as_ref().or(workflow.credential.as_ref()) {
         fields.insert("credential".to_owned(), json!(&**credential));
+    }
+    let returns: Vec<&str> = grant.returns.names().collect();
+    if !returns.is_empty() {
+        fields.insert("returns".to_owned(), json!(returns));
     }
     Value::Object(fields)
 }

@@ -12,7 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use crate::{
     call::{Account, Task},
     clock::Moment,
-    credential::{Scanner, ScrubError, Scrubbed, Scrubber, scrub_response},
+    credential::{Scanner, ScrubError, Scrubbed, Scrubber, clean_response},
     forward::{Cut, Progress, Until, Upstream},
 };
 
@@ -60,8 +60,11 @@ impl Answer {
             account.outcome.cut_since = self.task.as_ref().and_then(|task| task.over_since());
             account.outcome.reason = match error {
                 ScrubError::Upstream(cut) => cut.reason(),
-                ScrubError::Cut | ScrubError::Encoding => Some(crate::refusal::Reason::UpstreamUnreachable),
+                ScrubError::Cut | ScrubError::Encoding | ScrubError::Withheld => Some(crate::refusal::Reason::UpstreamUnreachable),
             };
+        }
+        if let (Some(account), Some(foreign)) = (&mut self.account, self.progress.as_ref().and_then(|p| p.foreign.get())) {
+            account.outcome.reason = Some(foreign.reason);
         }
         self.settle(false);
     }
@@ -82,7 +85,7 @@ impl Answer {
 impl House {
     /// Hands the answer on: scrubbed, counted, and spliced where the protocols switch.
     pub(super) fn deliver(&self, delivered: Delivered, switch: Option<OnUpgrade>, asked: &Asked, began: Moment) -> Response<Answer> {
-        let Delivered { mut account, lease, reply, brief, until, sent, answered } = delivered;
+        let Delivered { mut account, lease, withhold, reply, brief, until, sent, answered } = delivered;
         self.metrics().upstream(brief.provider(), answered.duration_since(sent));
         self.metrics().overhead.observe((sent.duration_since(began.instant) + answered.elapsed()).as_secs_f64());
         let status = reply.response.status();
@@ -100,8 +103,9 @@ impl House {
             }
             return response.map(|_| Answer::new(Kind::Nothing, None, None, None));
         }
-        match scrub_response(response, scrubber) {
-            Ok(mut response) => {
+        match clean_response(response, scrubber, withhold) {
+            Ok((mut response, withheld)) => {
+                account.outcome.withheld = withheld;
                 *response.version_mut() = asked.version;
                 response.map(|body| Answer::new(Kind::Upstream(Box::new(body)), Some(account), reply.progress, Some(until.task)))
             }
@@ -114,13 +118,15 @@ impl House {
         // Waited for at a drain, and cut at its deadline.
         self.drain().spawn(async move {
             let Ok((agent, upstream)) = tokio::try_join!(agent, upstream) else { return };
+            let mut account = account;
             let mut scanner = scrubber.map(Scanner::interactive);
-            let clean = move |bytes: Option<Bytes>| match (&mut scanner, bytes) {
+            let clean = |bytes: Option<Bytes>| match (&mut scanner, bytes) {
                 (Some(scanner), Some(bytes)) => scanner.push(bytes),
                 (Some(scanner), None) => scanner.finish(),
                 (None, bytes) => bytes.unwrap_or_default(),
             };
-            forward.splice(agent, upstream, clean, &until, account).await;
+            forward.splice(agent, upstream, clean, &until, &mut account).await;
+            account.outcome.scrubbed += scanner.as_ref().map_or(0, Scanner::hits);
         });
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     call::{Account, DecisionId, Outcome, Recorder},
     clock::{self, Moment},
     config::Config,
-    credential::{Broker, Leases},
+    credential::{Broker, Leases, Withheld},
     decide::Decider,
     forward::Forward,
     identify::Callers,
@@ -101,6 +101,12 @@ impl Recorder for Outcomes {
     fn outcome(&self, outcome: &Outcome) {
         if let Some(since) = outcome.cut_since {
             self.metrics.revocation.observe(since.elapsed().as_secs_f64());
+        }
+        if outcome.scrubbed > 0 {
+            self.metrics.scrubbed.inc_by(u64::from(outcome.scrubbed));
+        }
+        if outcome.withheld != Withheld::default() {
+            self.metrics.withheld(outcome.withheld.cookies > 0, outcome.withheld.tokens);
         }
         self.audit.outcome(outcome);
     }

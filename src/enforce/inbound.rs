@@ -15,9 +15,10 @@ use hyper::body::Body as _;
 use crate::{
     audit::{DecisionRecord, Durability, Passed},
     authority::{Entered, Start, token},
-    call::{Accepted, Account, Arriving, Body, Caller, Entering, How, Identified, Listener, Verdict},
+    call::{Accepted, Account, Arriving, Body, Caller, Entering, How, Identified, Listener, Returns, Verdict},
     clock::Moment,
     config::Inbound,
+    credential::Withhold,
     decide,
     forward::{Inward, Until},
     identify,
@@ -152,6 +153,7 @@ impl House {
             cached: false,
             lease: None,
             scope: None,
+            returns: Returns::default(),
             grants: &[],
             limits: &[],
             tokens: None,
@@ -183,7 +185,16 @@ impl House {
             .await;
         sent.account.hold(Box::new(entered));
         match sent.reply {
-            Ok(reply) => Ok(Delivered { account: sent.account, lease: None, reply, brief, until, sent: began, answered: Instant::now() }),
+            Ok(reply) => Ok(Delivered {
+                account: sent.account,
+                lease: None,
+                withhold: Withhold::default(),
+                reply,
+                brief,
+                until,
+                sent: began,
+                answered: Instant::now(),
+            }),
             Err(refusal) => {
                 sent.account.outcome.cut_since = until.task.over_since();
                 Err(Box::new(Turned { account: sent.account, brief, refusal }))
@@ -206,6 +217,8 @@ impl Entrance {
         let rule = config.rules.iter().find(|rule| covers(&rule.path, path));
         let workflow = rule.map_or(&config.workflow, |rule| &rule.workflow);
         let mut start = Start::new(config.agent.clone(), workflow.clone(), entrant.principal.clone());
+        // Where a delegation token alone names the principal, none came.
+        start.proof = entrant.proof.as_ref().and_then(|p| p.token.clone());
         if let Some(received) = &entrant.received {
             start.before.clone_from(&received.links);
             start.ends = Some(received.expires);

@@ -10,10 +10,10 @@ use crate::{
     authority::{Reservation, token::Delegations},
     call::{
         Accepted, Account, Armed, Arriving, Body, Decision, Identified, Inject, Intent, Label, Lease, LimitRule, Mode, Observed, Operation,
-        Param, Permitted, Task, Understood, Unit, Verdict,
+        Param, Permitted, Returns, Search, Task, Understood, Unit, Verdict,
     },
     clock::Moment,
-    credential::{Choice, Scope, Wanted, ask_readable},
+    credential::{Choice, Scope, Wanted, Withhold, ask_readable},
     decide::Judged,
     forward::{Reply, Until},
     identify::{self, Arrival, Unserved},
@@ -33,6 +33,8 @@ type Step<T> = Result<T, Box<Turned>>;
 pub(super) struct Delivered {
     pub(super) account: Account,
     pub(super) lease: Option<Lease>,
+    /// What of the answer does not reach the agent.
+    pub(super) withhold: Withhold,
     pub(super) reply: Reply,
     pub(super) brief: Brief,
     pub(super) until: Until,
@@ -235,6 +237,7 @@ impl House {
             cached: permitted.cached(),
             lease: armed.lease(),
             scope: armed.lease().and_then(|l| l.scope.as_ref()).map(Scope::as_json).or(decision.scope.as_ref()),
+            returns: if permitted.permit().passes_own_login() { Returns::default() } else { decision.returns },
             grants: &decision.grants,
             limits: taken(permitted),
             tokens: asked_tokens(taken(permitted), understood.intents()),
@@ -269,16 +272,28 @@ impl House {
         let until = Until { task: permit.task().clone(), leash: permit.leash().cloned() };
         let decision = armed.permitted().decision().clone();
         let leads = armed.permitted().understood().intents().first().filter(|i| !i.operation.follows.is_empty()).cloned();
+        let withhold = withheld(&armed);
+        let searched = withhold.reads() || armed.lease().is_some_and(|lease| lease.scrubber.is_some());
         let began = Instant::now();
         // Marked as its first byte leaves; a call that stays is given back.
-        let sent = rules.forward.send(armed, ask_readable, || reservation.sent()).await;
+        let search = search(rules, &armed);
+        let sent = rules.forward.send(armed, searched.then_some(ask_readable), search, || reservation.sent()).await;
         match sent.reply {
             Ok(reply) => {
                 self.touched(rules, &until.task, &decision, &brief, reply.response.status());
                 if let Some(intent) = leads {
                     until.task.redirects.note(&intent, reply.response.status(), reply.response.headers(), Instant::now());
                 }
-                Ok(Delivered { account: sent.account, lease: sent.lease, reply, brief, until, sent: began, answered: Instant::now() })
+                Ok(Delivered {
+                    account: sent.account,
+                    lease: sent.lease,
+                    withhold,
+                    reply,
+                    brief,
+                    until,
+                    sent: began,
+                    answered: Instant::now(),
+                })
             }
             Err(refusal) => {
                 let mut account = sent.account;
@@ -325,6 +340,24 @@ impl House {
             self.metrics().call(Some(&intent.operation.provider.id), Some(intent.operation.effect), verdict, reason);
         }
     }
+}
+
+/// What of a call's answer does not reach the agent. Who brought its own login has what comes of it; what
+/// is only observed is left as it is.
+fn withheld(armed: &Armed) -> Withhold {
+    let permitted = armed.permitted();
+    if permitted.permit().passes_own_login() {
+        return Withhold::default();
+    }
+    let understood = permitted.understood();
+    Withhold::of(understood.intents(), understood.head(), understood.body(), permitted.decision().returns)
+}
+
+/// What looks at a body that streams out. What is only observed goes as it came.
+fn search(rules: &Rules, armed: &Armed) -> Option<Box<dyn Search>> {
+    let (understood, permit) = (armed.permitted().understood(), armed.permitted().permit());
+    let looks = understood.body().streams() && permit.mode() != Mode::Observe;
+    looks.then(|| rules.broker.search(understood.head(), permit.passes_own_login()))
 }
 
 /// The most tokens that a call lets a model answer with, where a limit counts them.

@@ -8,7 +8,7 @@ use crate::{
     audit::{DecisionRecord, Durability},
     call::{
         Accepted, Account, Armed, Caller, Decision, DecisionId, Destination, ErrorForm, Head, Host, Identified, Intent, Lease, Listener,
-        Mode, Operation, Permitted, Provider, Understood, Verdict,
+        Mode, Operation, Permitted, Provider, Returns, Understood, Verdict,
     },
     clock,
     listen::Door,
@@ -276,6 +276,7 @@ impl House {
             cached: decision.is_some_and(|(_, cached)| cached),
             lease: at.lease(),
             scope: None,
+            returns: Returns::default(),
             // What was refused was allowed by none; a call that waits for its approval names those it would have.
             grants: decision.filter(|_| verdict == Verdict::Ask).map_or(&[], |(d, _)| &d.grants),
             limits: &[],

@@ -5,17 +5,18 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Buf, Bytes};
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::{
-    call::{Body, Leash, Rewrite, Task, Unsigned},
-    refusal::Reason,
+    call::{Body, Leash, Rewrite, Search, Task, Unsigned},
+    refusal::{Reason, Refusal},
 };
 
 use super::{
@@ -32,6 +33,9 @@ pub enum Cut {
     /// No byte came for as long as `timeouts.idle`.
     #[error("no byte came for {0:?}")]
     Idle(Duration),
+    /// The request body holds what must not leave.
+    #[error("{}", .0.detail)]
+    Foreign(Box<Refusal>),
     #[error("{0}")]
     Agent(#[from] crate::call::BodyError),
     /// What the agent sent cannot be signed anew.
@@ -57,6 +61,7 @@ impl Cut {
             Self::TaskEnded(reason) => Some(*reason),
             Self::Idle(_) => Some(Reason::UpstreamTimeout),
             Self::Upstream(_) => Some(Reason::UpstreamUnreachable),
+            Self::Foreign(refusal) => Some(refusal.reason),
             Self::Unsigned(_) => Some(Reason::AmbiguousRequest),
             Self::Agent(_) => None,
         }
@@ -70,6 +75,8 @@ pub struct Progress {
     pub sha256: OnceLock<[u8; 32]>,
     /// The agent's side broke, so that upstream never got the whole.
     pub(super) broken: AtomicBool,
+    /// What of it must not leave, when that was found.
+    pub foreign: OnceLock<Refusal>,
 }
 
 /// The request body on its way out.
@@ -81,6 +88,10 @@ pub(super) enum Outbound {
 
 pub(super) struct Streaming {
     body: Body,
+    search: Option<Box<dyn Search>>,
+    /// What comes behind what the search held back.
+    trailers: Option<HeaderMap>,
+    over: bool,
     vigil: Vigil,
     leash: Option<Arc<Leash>>,
     progress: Arc<Progress>,
@@ -90,14 +101,29 @@ pub(super) struct Streaming {
 }
 
 impl Outbound {
-    pub(super) fn new(body: Body, task: &Arc<Task>, leash: Option<&Arc<Leash>>) -> (Self, Option<Arc<Progress>>) {
+    pub(super) fn new(
+        body: Body,
+        task: &Arc<Task>,
+        leash: Option<&Arc<Leash>>,
+        search: Option<Box<dyn Search>>,
+    ) -> (Self, Option<Arc<Progress>>) {
         if !body.streams() {
             return (Self::Ready(body), None);
         }
         let progress = Arc::new(Progress::default());
         let hash = Some(ring::digest::Context::new(&ring::digest::SHA256));
         let vigil = Vigil::new(task).leashed(leash);
-        let streaming = Streaming { body, vigil, leash: leash.cloned(), progress: progress.clone(), hash, rewrite: None };
+        let streaming = Streaming {
+            body,
+            search,
+            trailers: None,
+            over: false,
+            vigil,
+            leash: leash.cloned(),
+            progress: progress.clone(),
+            hash,
+            rewrite: None,
+        };
         (Self::Streaming(Box::new(streaming)), Some(progress))
     }
 
@@ -133,12 +159,13 @@ impl Streaming {
     /// The next frame as it leaves.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         loop {
-            let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx).map_err(Cut::Agent));
+            let frame = ready!(self.poll_searched(cx));
+            let over = self.is_over();
             let Some(rewrite) = &mut self.rewrite else { return Poll::Ready(frame) };
             return Poll::Ready(match frame {
                 Some(Ok(frame)) => match frame.into_data().map(|data| rewrite.next(&data)) {
-                    Ok(Ok(data)) if data.is_empty() && !self.body.is_end_stream() => continue,
-                    Ok(Ok(data)) => match self.body.is_end_stream().then(|| rewrite.end()).transpose() {
+                    Ok(Ok(data)) if data.is_empty() && !over => continue,
+                    Ok(Ok(data)) => match over.then(|| rewrite.end()).transpose() {
                         Ok(_) => Some(Ok(Frame::data(data))),
                         Err(unsigned) => Some(Err(unsigned.into())),
                     },
@@ -157,6 +184,68 @@ impl Streaming {
         if let Some(leash) = &self.leash {
             leash.release();
         }
+    }
+}
+
+impl Streaming {
+    /// The next frame that may leave.
+    fn poll_searched(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        loop {
+            if let Some(trailers) = self.trailers.take() {
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            }
+            if self.over {
+                return Poll::Ready(None);
+            }
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose()?;
+            let Some(search) = &mut self.search else { return Poll::Ready(frame.map(Ok)) };
+            let (leaves, trailers) = match frame.map(Frame::into_data) {
+                Some(Ok(piece)) => (search.push(piece), None),
+                None => {
+                    self.over = true;
+                    (search.finish(), None)
+                }
+                Some(Err(frame)) => {
+                    self.over = true;
+                    let mut trailers = frame.into_trailers().unwrap_or_default();
+                    (search.finish().and_then(|rest| search.trailers(&mut trailers).map(|()| rest)), Some(trailers))
+                }
+            };
+            self.trailers = trailers;
+            match leaves {
+                Ok(bytes) if bytes.is_empty() => {}
+                Ok(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                Err(refusal) => return Poll::Ready(Some(Err(self.stop(refusal)))),
+            }
+        }
+    }
+
+    /// Ends the call: what must not leave was found.
+    fn stop(&mut self, refusal: Refusal) -> Cut {
+        self.over = true;
+        let _ = self.progress.foreign.set(refusal.clone());
+        if let Some(leash) = &self.leash {
+            leash.pull(refusal.reason);
+        }
+        Cut::Foreign(Box::new(refusal))
+    }
+
+    fn held(&self) -> usize {
+        self.search.as_ref().map_or(0, |search| search.held())
+    }
+
+    fn is_over(&self) -> bool {
+        self.trailers.is_none() && (self.over || (self.held() == 0 && self.body.is_end_stream()))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (inner, held) = (self.body.size_hint(), self.held() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower().saturating_add(held));
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper.saturating_add(held));
+        }
+        hint
     }
 }
 
@@ -187,11 +276,12 @@ impl HttpBody for Outbound {
                         hash.update(data);
                     }
                 }
-                if streaming.body.is_end_stream() {
+                if streaming.is_over() {
                     streaming.finish();
                 }
             }
             Poll::Ready(None) => streaming.finish(),
+            Poll::Ready(Some(Err(Cut::Foreign(_)))) => {}
             Poll::Ready(Some(Err(_))) => streaming.progress.broken.store(true, Ordering::Relaxed),
             Poll::Pending => {}
         }
@@ -201,14 +291,14 @@ impl HttpBody for Outbound {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Ready(body) => body.is_end_stream(),
-            Self::Streaming(streaming) => streaming.body.is_end_stream(),
+            Self::Streaming(streaming) => streaming.is_over(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Ready(body) => body.size_hint(),
-            Self::Streaming(streaming) => streaming.body.size_hint(),
+            Self::Streaming(streaming) => streaming.size_hint(),
         }
     }
 }

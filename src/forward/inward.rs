@@ -60,7 +60,7 @@ impl Inward {
         let (mut head, body, entry, mut account) = entering.into_parts();
         note_body(&mut account, &body);
         let task = entry.task().clone();
-        let (body, progress) = Outbound::new(body, &task, None);
+        let (body, progress) = Outbound::new(body, &task, None, None);
         let upgrade = head.upgrade.take();
         let request = Box::new(request(head, body, tell));
         let offer = if self.0.protocol == AgentProtocol::H2c { Offer::Both } else { Offer::H1 };

@@ -25,7 +25,7 @@ pub(super) enum Form<'a> {
 
 /// The request that was judged, rebuilt from its parsed form: what is between agent and Remit only
 /// is taken out, the agent's own credentials too unless the permit passes them, and the lease is
-/// put in. `prepare` sees the fields of a request that carries an injected credential. `shape` then
+/// put in. `prepare` sees the fields of a request whose answer is searched. `shape` then
 /// fits it to a connection. `hash` is the body's SHA-256, None where it streams.
 pub(super) fn canonical(
     head: Head,
@@ -33,7 +33,7 @@ pub(super) fn canonical(
     hash: Option<[u8; 32]>,
     permit: &Permit,
     lease: Option<&Lease>,
-    prepare: fn(&mut HeaderMap),
+    prepare: Option<fn(&mut HeaderMap)>,
 ) -> Result<Request<Outbound>, Refusal> {
     let Head { method, to, mut path, mut headers, .. } = head;
     let keep_own = permit.passes_own_login();
@@ -42,15 +42,15 @@ pub(super) fn canonical(
         let injected = lease.inject.apply(&mut headers, &path);
         let injected = injected.map_err(|_| Refusal::new(Reason::CredentialUnavailable, "the query credential cannot stand in a query"))?;
         path = injected.unwrap_or(path);
-        if lease.scrubber.is_some() {
-            prepare(&mut headers);
-        }
-        if let Inject::Sign(signer) = &lease.inject {
-            // Last: what is signed is what leaves.
-            let leaving = Leaving { method: &method, to: &to, path: &path, headers: &mut headers, body: hash };
-            if let Some(rewrite) = signer.sign(leaving).map_err(unsigned)? {
-                body = body.rewritten(rewrite).map_err(unsigned)?;
-            }
+    }
+    if let Some(prepare) = prepare {
+        prepare(&mut headers);
+    }
+    if let Some(Inject::Sign(signer)) = lease.map(|lease| &lease.inject) {
+        // Last: what is signed is what leaves.
+        let leaving = Leaving { method: &method, to: &to, path: &path, headers: &mut headers, body: hash };
+        if let Some(rewrite) = signer.sign(leaving).map_err(unsigned)? {
+            body = body.rewritten(rewrite).map_err(unsigned)?;
         }
     }
     let mut request = Request::new(body);

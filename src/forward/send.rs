@@ -11,7 +11,7 @@ use hyper::{body::Incoming, client::conn::TrySendError};
 
 use crate::{
     authority::token,
-    call::{Account, Armed, Body, Destination, Inject, Lease, Permit},
+    call::{Account, Armed, Body, Destination, Inject, Lease, Permit, Search},
     refusal::{Reason, Refusal},
     tls::Offer,
 };
@@ -49,16 +49,22 @@ pub struct Reply {
 
 impl Forward {
     /// Sends the call and waits for the head of the answer. Races the end of the task all the way.
-    /// `prepare` sees the fields of a request that carries an injected credential; `leaving` is told
+    /// `prepare` sees the fields of a request whose answer is searched, `search` a body that streams; `leaving` is told
     /// before the first byte may reach upstream.
-    pub async fn send(&self, armed: Armed, prepare: fn(&mut HeaderMap), leaving: impl Fn() + Send + Sync) -> Sent {
+    pub async fn send(
+        &self,
+        armed: Armed,
+        prepare: Option<fn(&mut HeaderMap)>,
+        search: Option<Box<dyn Search>>,
+        leaving: impl Fn() + Send + Sync,
+    ) -> Sent {
         let handed = armed.handed().map(|h| h.value.clone());
         let (mut head, body, permit, lease, mut account) = armed.into_parts();
         note_body(&mut account, &body);
         let hash = if body.streams() { None } else { Some(account.outcome.body_sha256.unwrap_or(NOTHING)) };
         let task = permit.task().clone();
         let leash = permit.leash().cloned();
-        let (body, progress) = Outbound::new(body, &task, leash.as_ref());
+        let (body, progress) = Outbound::new(body, &task, leash.as_ref(), search);
         // What the agent speaks is what upstream is offered: gRPC needs h2 all the way, and an h1
         // call is cheaper on a connection that it has to itself.
         let offer = if head.version == Version::HTTP_2 { Offer::Both } else { Offer::H1 };
@@ -84,6 +90,7 @@ impl Forward {
                         Some(protocol) => Box::pin(self.exchange_upgrade(&site, permit, request, protocol, &leaving)).await?,
                     };
                     refuse_switch(&answered.response, upgrade.as_deref(), &site)?;
+                    refuse_coded(&answered.response, &site)?;
                     Ok(answered)
                 };
                 let answered = watched(exchange, &mut vigil, progress.as_deref(), self.0.timeouts.first_byte).await;
@@ -278,6 +285,16 @@ pub(super) fn refuse_switch(response: &Response<Incoming>, asked: Option<&str>, 
     }
 }
 
+/// A transfer coding other than `chunked` was not asked for, and hides the body from whoever searches it.
+fn refuse_coded(response: &Response<Incoming>, site: &Site) -> Result<(), Refusal> {
+    let mut codings = response.headers().get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(one), None) if one.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(unreachable(&site.to, "its answer has a Transfer-Encoding that was not asked for (RFC 9112 §7)")),
+    }
+}
+
 /// Waits for an answer until the task ends, or neither an answer nor, meanwhile, a byte of the
 /// request body came for `limit`: an upload takes as long as it takes.
 pub(super) async fn watched<T>(
@@ -336,6 +353,9 @@ impl Progress {
     /// Accounts for a body that was not answered; what the agent broke off is not upstream's fault.
     pub(super) fn blame(&self, refusal: Refusal, account: &mut Account) -> Refusal {
         self.note(account);
+        if let Some(foreign) = self.foreign.get() {
+            return foreign.clone();
+        }
         if refusal.reason == Reason::UpstreamUnreachable && self.broken.load(Ordering::Relaxed) {
             return Refusal::new(Reason::AmbiguousRequest, "the request body broke off before its end");
         }

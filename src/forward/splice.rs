@@ -44,7 +44,7 @@ impl Forward {
         upstream: Upgraded,
         clean: impl FnMut(Option<Bytes>) -> Bytes,
         ends: &Until,
-        account: Account,
+        account: &mut Account,
     ) {
         pass(TokioIo::new(agent), TokioIo::new(upstream), clean, ends, self.0.timeouts.idle, account).await;
     }
@@ -77,12 +77,12 @@ impl Until {
 
 impl Tunnel {
     /// Passes bytes both ways.
-    pub async fn pass<A: AsyncRead + AsyncWrite + Unpin>(self, agent: A, account: Account) {
-        pass(agent, self.tcp, Option::unwrap_or_default, &self.ends, self.idle, account).await;
+    pub async fn pass<A: AsyncRead + AsyncWrite + Unpin>(self, agent: A, mut account: Account) {
+        pass(agent, self.tcp, Option::unwrap_or_default, &self.ends, self.idle, &mut account).await;
     }
 }
 
-async fn pass<A, B, C>(agent: A, upstream: B, mut clean: C, until: &Until, idle: Duration, mut account: Account)
+async fn pass<A, B, C>(agent: A, upstream: B, mut clean: C, until: &Until, idle: Duration, account: &mut Account)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,

@@ -14,6 +14,7 @@ use crate::{
     jose::Token,
     problem::{Problem, Problems},
     refusal::{Reason, Refusal},
+    secret::Secret,
     tls::{UpstreamTls, load_roots},
 };
 
@@ -32,7 +33,9 @@ pub struct Callers {
     issuers: HashMap<Arc<str>, Issuer>,
     spiffe: Option<Arc<Spiffe>>,
     identities: Identities,
-    /// By SHA-256, so that no token is kept.
+    /// Some credential exchanges the principal's token, so it stays with what it proved.
+    keeps: bool,
+    /// By SHA-256, so that no token is kept but where one is exchanged.
     proven: Cache<[u8; 32], Arc<Proof>>,
 }
 
@@ -59,7 +62,9 @@ impl Callers {
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
-        Ok(Self { issuers, spiffe, identities: Identities::new(&config.registry), proven: Cache::new(REMEMBERED) })
+        let keeps =
+            config.credentials.iter().any(|c| matches!(c.kind, crate::config::CredentialKind::Oauth(ref o) if o.exchanges_principal()));
+        Ok(Self { issuers, spiffe, identities: Identities::new(&config.registry), keeps, proven: Cache::new(REMEMBERED) })
     }
 
     /// Begins to fetch keys, and to fetch them again. Needs a Tokio runtime.
@@ -95,21 +100,29 @@ impl Callers {
         {
             return Ok(proof);
         }
-        let proof = Arc::new(self.look(token, For::Calls, now).await?);
+        let mut proof = self.look(token, For::Calls, now).await?;
+        proof.token = self.kept(token);
+        let proof = Arc::new(proof);
         self.proven.insert(digest, proof.clone());
         Ok(proof)
     }
 
-    /// Whom a token that was shown to the control API may start tasks for.
+    /// Whom a token that was shown to the control API may start tasks for, and the token where it is exchanged.
     ///
     /// # Errors
     /// As [`Callers::prove`]; a token for calls is none for this.
-    pub async fn prove_orchestrator(&self, token: &[u8], now: Moment) -> Result<Principal, Refusal> {
+    pub async fn prove_orchestrator(&self, token: &[u8], now: Moment) -> Result<(Principal, Option<Arc<Secret<String>>>), Refusal> {
         if !self.issuers.values().any(Issuer::orchestrates) {
             return Err(Refusal::new(Reason::NoTask, "no issuer has a `control` audience, so no token may start tasks"));
         }
         let proof = self.look(token, For::Control, now).await?;
-        proof.principal.ok_or_else(|| Refusal::new(Reason::NoTask, "the token does not say for whom tasks may be started"))
+        let nobody = || Refusal::new(Reason::NoTask, "the token does not say for whom tasks may be started");
+        Ok((proof.principal.ok_or_else(nobody)?, self.kept(token)))
+    }
+
+    fn kept(&self, token: &[u8]) -> Option<Arc<Secret<String>>> {
+        let token = std::str::from_utf8(token).ok().filter(|_| self.keeps)?;
+        Some(Arc::new(Secret::new(token.to_owned())))
     }
 
     async fn look(&self, raw: &[u8], wanted: For, now: Moment) -> Result<Proof, Refusal> {

@@ -149,6 +149,7 @@ impl Issuer {
             claims: claims.all().clone(),
             certificate: None,
             principal,
+            token: None,
             until: now.later(left),
             again: now.later(remember.min(left)),
         })

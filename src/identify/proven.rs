@@ -7,6 +7,7 @@ use crate::{
     call::{How, Identity, Listener, Principal, Proof, Task, TraceId},
     clock::Moment,
     refusal::{Reason, Refusal},
+    secret::Secret,
 };
 
 use super::{Callers, Mapped};
@@ -64,8 +65,9 @@ impl Proven {
         self.proof().map(|p| &p.identity)
     }
 
-    fn principal(&self) -> Option<&Principal> {
-        self.token.as_ref().and_then(|t| t.principal.as_ref())
+    /// The principal that the token names, and the token where it is kept.
+    fn principal(&self) -> Option<(&Principal, Option<&Arc<Secret<String>>>)> {
+        self.token.as_ref().and_then(|t| Some((t.principal.as_ref()?, t.token.as_ref())))
     }
 
     /// The task of a handle must be the agent's own, and its handle shown from where it was before.

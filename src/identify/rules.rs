@@ -171,7 +171,7 @@ mod tests {
     fn proof(identity: Identity, claims: Value) -> Proof {
         let Value::Object(claims) = claims else { panic!() };
         let far = Moment::now().later(std::time::Duration::from_secs(60));
-        Proof { identity, claims, certificate: None, principal: None, until: far, again: far }
+        Proof { identity, claims, certificate: None, principal: None, token: None, until: far, again: far }
     }
 
     fn token(claims: Value) -> Proof {

@@ -27,7 +27,7 @@ use crate::{
     jose::{Algorithm, Fault, Keys, Leeway, Token, Use},
     problem::Problem,
     refusal::{Reason, Refusal},
-    tls::{Bundles, DomainRoots, OwnSvids, Svid, domain_roots, proof_of},
+    tls::{Bundles, DomainRoots, OwnSvids, Svid, TokenSvid, domain_roots, proof_of},
 };
 
 use super::issuer::refused;
@@ -156,7 +156,15 @@ impl Spiffe {
         let id = claims.text("sub").ok_or_else(|| refused(&Fault::Claim("sub")))?;
         let left = Duration::from_secs(u64::try_from(expires.saturating_sub(now.utc.unix_timestamp())).unwrap_or(0)) + LEEWAY.0;
         let (until, again) = (now.later(left), now.later(REMEMBERED.min(left)));
-        Ok(Proof { identity: Identity::Spiffe(id.into()), claims: claims.all().clone(), certificate: None, principal: None, until, again })
+        Ok(Proof {
+            identity: Identity::Spiffe(id.into()),
+            claims: claims.all().clone(),
+            certificate: None,
+            principal: None,
+            token: None,
+            until,
+            again,
+        })
     }
 }
 
@@ -169,6 +177,14 @@ impl Bundles for Spiffe {
 impl OwnSvids for Spiffe {
     fn own(&self) -> Option<Arc<CertifiedKey>> {
         Self::own(self).map(|own| own.certificate.clone())
+    }
+
+    fn token<'a>(&'a self, audience: &'a str) -> TokenSvid<'a> {
+        Box::pin(async move {
+            let api = self.spec.workload_api.as_ref().ok_or("`spiffe` names no Workload API")?;
+            let answer = workload::ask(api, "FetchJWTSVID", &messages::token_request(audience)).await?;
+            messages::token(&answer)
+        })
     }
 }
 
@@ -200,7 +216,7 @@ async fn watching(api: crate::config::WorkloadApi, stream: Stream, live: Weak<Li
         };
         // Who holds this may be gone while nothing comes.
         let ended = tokio::select! {
-            ended = workload::stream(&api, stream.method(), &mut take) => ended,
+            ended = workload::stream(&api, stream.method(), &[], &mut take) => ended,
             () = gone(&live) => return,
         };
         tracing::warn!(method = stream.method(), "the Workload API's stream ended: {ended}");

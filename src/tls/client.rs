@@ -1,6 +1,6 @@
 //! The certificate that Remit shows to upstream, and whom it takes upstream for.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use ring::digest::{Context, SHA256, digest};
 use rustls::{
@@ -18,14 +18,20 @@ use rustls::{
 use time::OffsetDateTime;
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
-use crate::call::spiffe_domain;
+use crate::{call::spiffe_domain, secret::Secret};
 
 use super::svid::{Bundles, Svid};
 
 /// Remit's own X.509-SVID and the bundles of trust domains, as they are at that moment.
 pub trait OwnSvids: Bundles {
     fn own(&self) -> Option<Arc<CertifiedKey>>;
+
+    /// A JWT-SVID of Remit's own for `audience`, asked for anew: it is for one use.
+    fn token<'a>(&'a self, audience: &'a str) -> TokenSvid<'a>;
 }
+
+/// A JWT-SVID to come, or why there is none.
+pub type TokenSvid<'a> = Pin<Box<dyn Future<Output = Result<Secret<String>, String>> + Send + 'a>>;
 
 /// What Remit shows to upstream in the handshake, for a call with such a credential.
 pub struct ClientCertificate {

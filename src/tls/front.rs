@@ -75,6 +75,7 @@ pub fn proof_of(svid: &Svid, now: Moment) -> Proof {
         claims: serde_json::Map::new(),
         certificate: None,
         principal: None,
+        token: None,
         until,
         again: until,
     }

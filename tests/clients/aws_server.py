@@ -37,7 +37,7 @@ class Aws:
         import moto.core.authorization
         from moto import settings
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-        from werkzeug.serving import make_server
+        from werkzeug.serving import WSGIRequestHandler, make_server
 
         settings.INITIAL_NO_AUTH_ACTION_COUNT = 0
         self.sessions: list[dict[str, str]] = []
@@ -49,7 +49,15 @@ class Aws:
         self._patch()
         self._people()
         self.app = DomainDispatcherApplication(create_backend_app)
-        self.server = make_server("127.0.0.1", 0, self._checked, threaded=True, ssl_context=authority.server_context(("http/1.1",)))
+
+        class Handler(WSGIRequestHandler):
+            def date_time_string(handler, timestamp=None):  # noqa: N805
+                return self.now().strftime("%a, %d %b %Y %H:%M:%S GMT")
+
+            def log_request(handler, *_):  # noqa: N805
+                pass
+
+        self.server = make_server("127.0.0.1", 0, self._checked, threaded=True, request_handler=Handler, ssl_context=authority.server_context(("http/1.1",)))
         self.port = self.server.server_port
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -132,33 +140,38 @@ class Aws:
         form = dict(urllib.parse.parse_qsl(body.decode())) if environ.get("CONTENT_TYPE", "").startswith("application/x-www-form") else {}
         self.seen.append({"method": environ["REQUEST_METHOD"], "target": environ.get("RAW_URI", environ["PATH_INFO"]), "headers": headers, "body": body, "form": form})
         environ["wsgi.input"] = io.BytesIO(body)
-        date = ("Date", self.now().strftime("%a, %d %b %Y %H:%M:%S GMT"))
 
         def begin(status, fields, exc_info=None):
-            return start_response(status, [f for f in fields if f[0].lower() != "date"] + [date], exc_info)
+            return start_response(status, [f for f in fields if f[0].lower() != "date"], exc_info)
 
         try:
             if form.get("Action") == "AssumeRoleWithWebIdentity":
                 self._check_web_identity(form)
+                self._sign(environ, body)
             else:
                 self._check_time(headers)
                 self._check_body(headers, body)
-            if form.get("Action") == "AssumeRole":
-                self._check_source_identity(form)
+            if form.get("Action", "").startswith("AssumeRole"):
+                self._check_asked(form)
         except Refused as refused:
             xml = f"<ErrorResponse><Error><Type>Sender</Type><Code>{refused.code}</Code><Message>{refused.message}</Message></Error></ErrorResponse>".encode()
             begin(f"{refused.status} Refused", [("Content-Type", "text/xml"), ("Content-Length", str(len(xml)))])
             return [xml]
-        answer = self.app(environ, begin)
-        return self._session(form, answer) if form.get("Action", "").startswith("AssumeRole") else answer
+        if not form.get("Action", "").startswith("AssumeRole"):
+            return self.app(environ, begin)
+        said = []
+        text = self._session(form, b"".join(self.app(environ, lambda *head: said.append(head))))
+        begin(said[0][0], [(k, v) for k, v in said[0][1] if k.lower() != "content-length"] + [("Content-Length", str(len(text)))])
+        return [text]
 
-    def _session(self, form, answer):
-        text = b"".join(answer)
+    def _session(self, form, text: bytes) -> bytes:
+        ends = self.now() + datetime.timedelta(seconds=int(form["DurationSeconds"]))
+        text = re.sub(rb"<Expiration>.*?</Expiration>", ends.strftime("<Expiration>%Y-%m-%dT%H:%M:%SZ</Expiration>").encode(), text)
         if found := re.search(rb"<AccessKeyId>(.*?)</AccessKeyId>", text):
             self.sessions.append(form)
             if "Policy" in form:
                 self.policies[found[1].decode()] = json.loads(form["Policy"])
-        return [text]
+        return text
 
     def _check_time(self, headers) -> None:
         if stamp := headers.get("x-amz-date"):
@@ -166,7 +179,19 @@ class Aws:
             if abs((self.now() - signed).total_seconds()) > 300:
                 raise Refused(403, "RequestTimeTooSkewed")
 
-    def _check_source_identity(self, form) -> None:
+    def _sign(self, environ, body: bytes) -> None:
+        """moto wants a signature also where AWS takes none."""
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.credentials import Credentials
+
+        request = AWSRequest("POST", f"https://{environ['HTTP_HOST']}/", {"Content-Type": environ["CONTENT_TYPE"]}, body)
+        SigV4Auth(Credentials(self.id, self.secret), "sts", REGION).add_auth(request)
+        environ["HTTP_AUTHORIZATION"], environ["HTTP_X_AMZ_DATE"] = request.headers["Authorization"], request.headers["X-Amz-Date"]
+
+    def _check_asked(self, form) -> None:
+        if form["RoleArn"].split("/")[-1] not in [r.name for r in self.iam.roles.values()]:
+            raise Refused(403, "AccessDenied", "not authorized to perform: sts:AssumeRole")
         if len(form.get("Policy", "")) > 2048 or not 900 <= int(form["DurationSeconds"]) <= 3600:
             raise Refused(400, "ValidationError")
         if identity := form.get("SourceIdentity"):

@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import table  # noqa: E402
+from aws_lab import aws, work_aws  # noqa: E402, F401  fixtures
 import upstream as upstream_module  # noqa: E402
 import workspace as workspace_module  # noqa: E402
 

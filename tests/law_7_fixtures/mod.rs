@@ -53,6 +53,7 @@ pub fn grant(intents: &[&str], effects: &[Effect], wheres: &[(&str, Value)]) -> 
         labels: vec![],
         approval: None,
         credential: None,
+        returns: Default::default(),
         place: Place::default(),
     }
 }
@@ -187,6 +188,7 @@ pub fn task_of(links: Vec<Link>) -> Task {
         workflow: last.workflow.unwrap(),
         purpose: "a test".into(),
         principal: Principal { id: "alice@acme.example".into(), verified: true, claims: json!({"team": "support"}) },
+        proof: Default::default(),
         chain: std::iter::once(alice).chain(links).collect(),
         parent: None,
         trace: None,

@@ -1,6 +1,9 @@
 //! Signed tokens, the wrong ones too, and who publishes their keys.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use ring::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
@@ -14,6 +17,7 @@ pub const AUDIENCE: &str = "remit";
 /// An ES256 key with a name.
 pub struct Key {
     pair: EcdsaKeyPair,
+    pkcs8: Vec<u8>,
     pub kid: String,
 }
 
@@ -22,7 +26,12 @@ impl Key {
         let random = SystemRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap();
-        Self { pair, kid: kid.into() }
+        Self { pair, pkcs8: pkcs8.as_ref().to_vec(), kid: kid.into() }
+    }
+
+    /// The private key, as a file holds it.
+    pub fn pem(&self) -> String {
+        format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", STANDARD.encode(&self.pkcs8))
     }
 
     pub fn jwk(&self) -> Value {

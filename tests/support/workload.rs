@@ -25,6 +25,8 @@ pub struct State {
     pub svids: Vec<u8>,
     pub x509: Vec<u8>,
     pub jwt: Vec<u8>,
+    /// The token that is given for each audience.
+    pub tokens: Vec<(String, String)>,
     /// Cuts the streams.
     pub cut: bool,
 }
@@ -54,7 +56,7 @@ impl WorkloadApi {
                 let (told, asked) = (told.clone(), kept.clone());
                 let service = service_fn(move |request| {
                     let (told, asked) = (told.clone(), asked.clone());
-                    async move { Ok::<_, Infallible>(answer(&request, told, &asked)) }
+                    async move { Ok::<_, Infallible>(answer(request, told, &asked).await) }
                 });
                 tokio::spawn(
                     hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service),
@@ -74,17 +76,26 @@ impl WorkloadApi {
 
 type Body = BoxBody<Bytes, Infallible>;
 
-fn answer(request: &Request<Incoming>, told: watch::Receiver<State>, asked: &Mutex<Vec<(String, bool)>>) -> Response<Body> {
-    let field = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+async fn answer(request: Request<Incoming>, told: watch::Receiver<State>, asked: &Mutex<Vec<(String, bool)>>) -> Response<Body> {
+    let named = |name: &str| request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
     let method = request.uri().path().trim_start_matches("/SpiffeWorkloadAPI/").to_owned();
-    let knows = field("workload.spiffe.io") == "true";
+    let knows = named("workload.spiffe.io") == "true";
     asked.lock().push((method.clone(), knows));
-    assert_eq!((field("content-type").as_str(), field("te").as_str()), ("application/grpc", "trailers"));
+    assert_eq!((named("content-type").as_str(), named("te").as_str()), ("application/grpc", "trailers"));
     if !knows {
         return only_status(3, "security header missing from request");
     }
     if let Some(code) = told.borrow().refuse {
         return only_status(code, "no identity issued");
+    }
+    if method == "FetchJWTSVID" {
+        let message = request.into_body().collect().await.unwrap().to_bytes();
+        let tokens = told.borrow().tokens.clone();
+        // The request is its audience and nothing else.
+        return match tokens.iter().find(|(audience, _)| message[5..] == field(1, audience.as_bytes())) {
+            Some((_, token)) => once(&field(1, &[field(1, b"spiffe://acme.test/remit"), field(2, token.as_bytes())].concat())),
+            None => only_status(7, "no identity issued"),
+        };
     }
     let frames = futures_util::stream::unfold((told, false, false), move |(mut told, began, over)| {
         let method = method.clone();
@@ -115,6 +126,17 @@ fn answer(request: &Request<Incoming>, told: watch::Receiver<State>, asked: &Mut
         }
     });
     let mut response = Response::new(StreamBody::new(frames).boxed());
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    response
+}
+
+/// One message, and the status that it is all.
+fn once(message: &[u8]) -> Response<Body> {
+    let framed = [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), message].concat();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let frames = [Ok(Frame::data(Bytes::from(framed))), Ok(Frame::trailers(trailers))];
+    let mut response = Response::new(StreamBody::new(futures_util::stream::iter(frames)).boxed());
     response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
     response
 }

@@ -72,14 +72,15 @@ const REVOKING: Duration = Duration::from_secs(20);
 
 pub(super) async fn start(State(control): State<Control>, asker: Asker, body: Bytes) -> Result<Response, Answer> {
     let proven = match &asker.role {
-        Role::Orchestrator(principal) => Some(principal.clone()),
+        Role::Orchestrator(proven) => Some(proven.clone()),
         role => role.operator().map(|()| None)?,
     };
     let new: NewTask = read("task", &body)?;
-    let principal = principal(new.principal, proven)?;
+    let proof = proven.as_ref().and_then(|p| p.token.clone());
+    let principal = principal(new.principal, proven.map(|p| p.principal))?;
     let lifetime = new.lifetime.as_deref().map(lifetime).transpose()?;
     let trace = new.traceparent.as_deref().map(trace).transpose()?;
-    let start = Start { lifetime, grants: new.grants, trace, ..Start::new(new.agent, new.workflow, principal) };
+    let start = Start { proof, lifetime, grants: new.grants, trace, ..Start::new(new.agent, new.workflow, principal) };
     let registry = control.registry.load_full();
     created(&control, control.tasks.start(&registry, start, asker.now))
 }

@@ -168,7 +168,7 @@ fn what_has_happened_since_is_read_from_the_record() {
     assert_eq!(ambient.id, id("t-NEXT"), "no other ambient task begins");
     let bob = Principal { id: "bob".into(), verified: true, claims: json!({"a": 1}) };
     let (agent, workflow) = ("triage-bot".into(), "triage-issues".into());
-    let proven = next.tasks.of_proven(&next.registry, &agent, &workflow, Some(&bob), next.now()).unwrap();
+    let proven = next.tasks.of_proven(&next.registry, &agent, &workflow, Some((&bob, None)), next.now()).unwrap();
     assert_eq!(proven.id, id("t-PROVEN"), "nor another of one who proved for whom it acts");
     assert_eq!(&*next.registry.agent("triage-bot").unwrap().known.drift(), ["model: b".into()]);
     assert_eq!(next.registry.status("idle-bot", next.now().utc), Some(Reason::AgentSuspended));

@@ -3,6 +3,7 @@
 use crate::config::{
     CredentialKind, Endpoint, SecretSource,
     credentials::secret,
+    node::Kind,
     read::{Fields, Value, shown},
 };
 
@@ -25,10 +26,10 @@ pub enum GoogleSource {
 
 impl GoogleSource {
     /// Where what it proves is.
-    pub(in crate::config) fn secret(&self) -> &SecretSource {
+    pub(in crate::config) fn secret(&self) -> Option<&SecretSource> {
         match self {
-            Self::Key(source) => source,
-            Self::Federation(federation) => &federation.token,
+            Self::Key(source) | Self::Federation(GoogleFederation { token: GoogleSubject::Secret(source), .. }) => Some(source),
+            Self::Federation(_) => None,
         }
     }
 }
@@ -37,11 +38,19 @@ impl GoogleSource {
 pub struct GoogleFederation {
     /// `//iam.googleapis.com/projects/N/locations/global/workloadIdentityPools/P/providers/I`.
     pub audience: Box<str>,
-    /// Read anew whenever the file changes: whoever writes it rotates it.
-    pub token: SecretSource,
+    pub token: GoogleSubject,
     /// RFC 8693 §3.
     pub token_type: &'static str,
     pub sts: Endpoint,
+}
+
+/// The token that is exchanged.
+#[derive(Debug, Clone)]
+pub enum GoogleSubject {
+    /// Read anew whenever the file changes: whoever writes it rotates it.
+    Secret(SecretSource),
+    /// Remit's own JWT-SVID for this audience, from the Workload API.
+    Svid(Box<str>),
 }
 
 #[derive(Debug, Clone)]
@@ -79,7 +88,7 @@ pub(super) fn kind(value: &Value<'_>) -> Option<CredentialKind> {
 fn federation(value: &Value<'_>) -> Option<GoogleFederation> {
     let fields = value.fields(&["audience", "token", "token_type", "sts"])?;
     let audience = fields.required("audience", "write the provider's full name, //iam.googleapis.com/projects/…").and_then(audience);
-    let token = fields.required("token", "say where the token to exchange is: {file: PATH}").and_then(secret);
+    let token = fields.required("token", "say where the token to exchange is: {file: PATH}, or {svid: AUDIENCE}").and_then(subject);
     let types = [
         ("jwt", "urn:ietf:params:oauth:token-type:jwt"),
         ("id_token", "urn:ietf:params:oauth:token-type:id_token"),
@@ -88,6 +97,18 @@ fn federation(value: &Value<'_>) -> Option<GoogleFederation> {
     let token_type = fields.optional("token_type").map_or(Some(types[0].1), |v| v.one_of(&types));
     let sts = at(&fields, "sts", STS);
     Some(GoogleFederation { audience: audience?, token: token?, token_type: token_type?, sts: sts? })
+}
+
+/// `{svid: AUDIENCE}`, or where a secret is.
+fn subject(value: &Value<'_>) -> Option<GoogleSubject> {
+    match &value.node.kind {
+        Kind::Map(_) if value.entries()?.iter().any(|(key, _)| *key == "svid") => {
+            let fields = value.fields(&["svid"])?;
+            let audience = fields.required("svid", "write the audience that the provider expects")?.text()?;
+            Some(GoogleSubject::Svid(audience.into()))
+        }
+        _ => secret(value).map(GoogleSubject::Secret),
+    }
 }
 
 fn audience(value: &Value<'_>) -> Option<Box<str>> {
@@ -105,7 +126,7 @@ fn audience(value: &Value<'_>) -> Option<Box<str>> {
 
 /// `ACCOUNT`, or `{account: ACCOUNT, iam: URL}`.
 fn impersonation(value: &Value<'_>) -> Option<GoogleImpersonation> {
-    if matches!(value.node.kind, crate::config::node::Kind::Text(_)) {
+    if matches!(value.node.kind, Kind::Text(_)) {
         return Some(GoogleImpersonation { account: account(value)?, iam: Endpoint::parse(IAM).ok()? });
     }
     let fields = value.fields(&["account", "iam"])?;

@@ -22,7 +22,7 @@ pub(in crate::config) fn secret(value: &Value<'_>) -> Option<SecretSource> {
 }
 
 /// The name of an environment variable.
-fn variable(text: &str) -> Result<String, (String, String)> {
+pub(super) fn variable(text: &str) -> Result<String, (String, String)> {
     let good = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     if text.starts_with(|c: char| c.is_ascii_digit()) || !text.bytes().all(good) {
         // not shown: it may be the secret itself

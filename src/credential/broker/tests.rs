@@ -79,6 +79,7 @@ fn task() -> Arc<Task> {
         workflow: "w".into(),
         purpose: "p".into(),
         principal: Principal { id: "alice".into(), verified: false, claims: serde_json::Value::Null },
+        proof: Default::default(),
         chain: Vec::new(),
         parent: None,
         trace: None,

@@ -104,8 +104,13 @@ static SEARCH: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
 
 /// What kind of secret `text` holds, passing over values for which `known` is true.
 pub(super) fn find(text: &[u8], known: impl Fn(&[u8]) -> bool) -> Option<&'static str> {
+    find_from(text, 0, known)
+}
+
+/// As [`find`], in what stands behind `from`; what is before only tells whether a word begins.
+pub(super) fn find_from(text: &[u8], from: usize, known: impl Fn(&[u8]) -> bool) -> Option<&'static str> {
     let search = SEARCH.as_ref()?;
-    for hit in search.find_iter(text) {
+    for hit in search.find_iter(aho_corasick::Input::new(text).range(from..)) {
         let Some(format) = FORMATS.get(hit.pattern().as_usize()) else { continue };
         if format.word && !starts_a_word(text, hit.start()) {
             continue;
@@ -117,6 +122,66 @@ pub(super) fn find(text: &[u8], known: impl Fn(&[u8]) -> bool) -> Option<&'stati
         }
     }
     None
+}
+
+/// What a stream's text so far says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// It holds a secret of this kind.
+    Secret(&'static str),
+    /// What stands from here on may be the beginning of one.
+    Undecided(usize),
+}
+
+/// No secret that is looked for in a stream is longer: past it a beginning is none.
+pub(super) const LONGEST: usize = 16 << 10;
+/// How many bytes before a secret tell whether it begins a word.
+pub(super) const BEFORE: usize = 6;
+
+/// As [`find`], for text of which more may come. What stands before `from` was heard already, and only
+/// tells whether a word begins.
+pub(super) fn hear(text: &[u8], from: usize, known: impl Fn(&[u8]) -> bool) -> Heard {
+    let mut undecided = text.len() - partial(text.get(from..).unwrap_or_default());
+    let Some(search) = SEARCH.as_ref() else { return Heard::Undecided(text.len()) };
+    for hit in search.find_iter(aho_corasick::Input::new(text).range(from..)) {
+        let Some(format) = FORMATS.get(hit.pattern().as_usize()) else { continue };
+        if format.word && !starts_a_word(text, hit.start()) {
+            continue;
+        }
+        // Its end is known only when something else follows, or as much as the format looks at.
+        let open = text.len() - hit.start() < LONGEST && reaches_end(format, text, hit.end());
+        match end_of(format, text, hit.start(), hit.end()).and_then(|end| text.get(hit.start()..end)) {
+            Some(value) if !known(value) && !is_example(value) && (!open || format.max == ANY) => return Heard::Secret(format.name),
+            _ if open => undecided = undecided.min(hit.start()),
+            _ => {}
+        }
+    }
+    Heard::Undecided(undecided)
+}
+
+/// Whether more text could change what a format says of what follows its prefix.
+fn reaches_end(format: &Format, text: &[u8], after: usize) -> bool {
+    let rest = text.get(after..).unwrap_or_default();
+    let run = |also: &[u8]| rest.iter().take_while(|b| in_set(**b, Set::Url) || also.contains(b)).count() == rest.len();
+    match format.set {
+        Set::Jwt | Set::SendGrid | Set::Dotted => run(b"."),
+        // The key's letters, its line ends and the title before them.
+        Set::Pem => rest.len() < 60 || run(b" \t\r\n\\+/=-"),
+        Set::Aws => rest.len() < 216,
+        Set::Alnum | Set::Word | Set::Url | Set::LowerHex | Set::Upper => run(b""),
+    }
+}
+
+/// How many of the last bytes may begin a prefix.
+fn partial(text: &[u8]) -> usize {
+    let longest = FORMATS.iter().map(|f| f.prefix.len()).max().unwrap_or(0).min(text.len() + 1);
+    let begins = |n: usize| {
+        text.len()
+            .checked_sub(n)
+            .and_then(|at| text.get(at..))
+            .is_some_and(|tail| FORMATS.iter().any(|f| f.prefix.as_bytes().starts_with(tail)))
+    };
+    (1..longest).rev().find(|n| begins(*n)).unwrap_or(0)
 }
 
 /// Whether `text` as a whole is a secret of a known format.
@@ -242,7 +307,27 @@ pub(super) fn is_credential_parameter(key: &[u8], query: &str) -> bool {
     lower.make_ascii_lowercase();
     match &*lower {
         b"access_token"
+        | b"access-token"
+        | b"accesstoken"
+        | b"x-access-token"
+        | b"x-auth-token"
+        | b"auth-token"
         | b"oauth_token"
+        | b"oauth_token_secret"
+        | b"oauth_signature"
+        | b"token_secret"
+        | b"client_assertion"
+        | b"hapikey"
+        | b"jsessionid"
+        | b"phpsessid"
+        | b"passphrase"
+        | b"private_key"
+        | b"apitoken"
+        | b"api-token"
+        | b"secret"
+        | b"access_key_id"
+        | b"secret_access_key"
+        | b"aws_secret_access_key"
         | b"auth_token"
         | b"authtoken"
         | b"id_token"

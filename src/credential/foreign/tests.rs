@@ -85,6 +85,8 @@ fn a_secret_in_path_query_or_another_field_is_found() {
         (head("/p?access_token=abc", &[]), "the query parameter `access_token`"),
         (head("/p?x=1&%61ccess_token=abc", &[]), "the query parameter `access_token`"),
         (head("/p?X-Amz-Signature=ab&X-Amz-Credential=c", &[]), "the query parameter `X-Amz-Signature`"),
+        (head("/p?x=1;access_token=abc", &[]), "the query parameter `access_token`"),
+        (head("/p?X-Amz-Security-Token=abc", &[]), "the query parameter `X-Amz-Security-Token`"),
         (head("/p?sv=2024&se=2025&sig=abc", &[]), "the query parameter `sig`"),
         (head("/p?key=AIzaa1B2c3D4e5F6g7H8i9J0kLmNoPqRsTuVwXy", &[]), "a Google API key"),
     ];

@@ -2,6 +2,7 @@
 //! key or by another issuer's token, and as another service account where one is impersonated.
 
 mod key;
+mod subject;
 mod token;
 
 use std::borrow::Cow;
@@ -9,14 +10,14 @@ use std::borrow::Cow;
 use http::{HeaderMap, StatusCode, header::AUTHORIZATION};
 use serde_json::json;
 
-use self::{key::ServiceKey, token::Token};
+use self::{key::ServiceKey, subject::Subject, token::Token};
 use super::{Made, parsed, parsed::Parsed, said::said};
 use crate::{
     config::{Google as Config, GoogleFederation, GoogleSource},
     credential::{
         issue::{Ask, Fault, IssueCredential, Issued, Pending},
         issuer::Issuer,
-        source::{self, Watched},
+        source,
     },
     fetch::{Answer, Query},
     problem::Problem,
@@ -45,7 +46,7 @@ pub(in crate::credential) struct Google {
 #[derive(Debug)]
 enum Source {
     Key(Parsed<ServiceKey>),
-    Federation { config: GoogleFederation, token: Watched, sts: Issuer },
+    Federation { config: GoogleFederation, subject: Subject, sts: Issuer },
 }
 
 #[derive(Debug)]
@@ -66,7 +67,7 @@ impl Google {
                 Source::Key(Parsed::new(at, made.env, parse).map_err(|p| placed(p, "key", at))?)
             }
             GoogleSource::Federation(f) => Source::Federation {
-                token: Watched::line(&f.token, made.env).map_err(|p| placed(p, "federation.token", &f.token))?,
+                subject: Subject::new(&f.token, made)?,
                 sts: Issuer::new(made.fetch.clone(), f.sts.clone()),
                 config: f.clone(),
             },
@@ -99,10 +100,7 @@ impl Source {
                 let key = &*key.value();
                 key.issuer.with_its_clock(|| signed(key, scopes)).await
             }
-            Self::Federation { config, token, sts } => {
-                let subject = token.with(|t| Secret::new(t.to_owned()));
-                exchanged(config, &subject, sts, scopes).await
-            }
+            Self::Federation { config, subject, sts } => exchanged(config, &subject.token().await?, sts, scopes).await,
         }
     }
 }
@@ -185,21 +183,24 @@ impl IssueCredential for Google {
     fn secrets(&self, see: &mut dyn FnMut(&str)) {
         match &self.source {
             Source::Key(key) => parsed::show_key(key.value().pem.expose(), see),
-            Source::Federation { token, .. } => token.with(see),
+            Source::Federation { subject: Subject::Given(token), .. } => token.with(see),
+            Source::Federation { .. } => {}
         }
     }
 
     fn watches(&self) -> bool {
         match &self.source {
             Source::Key(key) => key.is_file(),
-            Source::Federation { token, .. } => token.is_file(),
+            Source::Federation { subject: Subject::Given(token), .. } => token.is_file(),
+            Source::Federation { .. } => false,
         }
     }
 
     fn refresh(&self) -> Result<bool, Problem> {
         match &self.source {
             Source::Key(key) => key.refresh(),
-            Source::Federation { token, .. } => token.refresh(|_| Ok(())),
+            Source::Federation { subject: Subject::Given(token), .. } => token.refresh(|_| Ok(())),
+            Source::Federation { .. } => Ok(false),
         }
     }
 }

@@ -139,6 +139,7 @@ fn task() -> Arc<Task> {
         workflow: "w".into(),
         purpose: "p".into(),
         principal: Principal { id: "alice".into(), verified: false, claims: Value::Null },
+        proof: Default::default(),
         chain: Vec::new(),
         parent: None,
         trace: None,

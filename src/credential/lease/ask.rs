@@ -36,7 +36,8 @@ impl Desk {
         let ask = Ask { task: of.task.clone(), scope: slot.scope.clone(), life };
         let _answers = Answers { slot: &slot, attempt: &attempt };
         let before = slot.held().filter(|held| !held.is_over(clock::utc()));
-        let issuer = &slot.credential.issuer;
+        let credential = slot.loaded();
+        let issuer = &credential.issuer;
         let asked = tokio::time::timeout(PATIENCE, from(&**issuer, before.as_deref(), &ask)).await;
         let issued = asked.unwrap_or_else(|_| Err(Fault::Unavailable(format!("no answer within {} s", PATIENCE.as_secs()))));
         let answer = match issued {
@@ -97,7 +98,7 @@ impl Desk {
 
     fn hold(&self, slot: &Slot, ask: &Ask, issued: &Issued) -> Held {
         let now = clock::utc();
-        let credential = &slot.credential;
+        let credential = slot.loaded();
         Held {
             id: self.next.fetch_add(1, Ordering::Relaxed),
             credential: credential.name.clone(),

@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,8 @@ const REST: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) credential: Arc<Credential>,
+    /// The same as it was last loaded: whom to ask, with the secrets that are in force.
+    loaded: ArcSwap<Credential>,
     pub(super) scope: Scope,
     ready: ArcSwapOption<Ready>,
     asking: Mutex<Asking>,
@@ -71,7 +73,19 @@ pub(super) struct Known {
 
 impl Slot {
     pub(super) fn new(credential: Arc<Credential>, scope: Scope) -> Self {
-        Self { credential, scope, ready: ArcSwapOption::empty(), asking: Mutex::default() }
+        Self { loaded: ArcSwap::new(credential.clone()), credential, scope, ready: ArcSwapOption::empty(), asking: Mutex::default() }
+    }
+
+    /// The credential as it is asked now.
+    pub(super) fn loaded(&self) -> Arc<Credential> {
+        self.loaded.load_full()
+    }
+
+    /// What a call came with, which may have been loaded anew since the last.
+    pub(super) fn load(&self, credential: &Arc<Credential>) {
+        if !Arc::ptr_eq(&self.loaded.load(), credential) {
+            self.loaded.store(credential.clone());
+        }
     }
 
     /// The lease at hand, and whether it is time to fetch the next.

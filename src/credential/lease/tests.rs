@@ -96,6 +96,7 @@ fn task(number: u64, lifetime: Duration) -> Arc<Task> {
         workflow: "w".into(),
         purpose: "p".into(),
         principal: Principal { id: "alice".into(), verified: false, claims: Value::Null },
+        proof: Default::default(),
         chain: Vec::new(),
         parent: None,
         trace: None,
@@ -357,6 +358,7 @@ async fn the_next_start_revokes_what_a_crash_left() {
     want(&before, &credential, &gone, "gone").await.unwrap();
     end(&gone);
     before.revoke(&gone).unwrap().await;
+    before.0.journal.flush().await;
     assert_eq!(issuer.live.lock().len(), 20);
     let text = std::fs::read(journals(&dir).remove(0)).unwrap();
     assert!(!text.windows(12).any(|w| w == b"token-number"), "it is sealed");

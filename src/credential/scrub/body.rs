@@ -7,13 +7,17 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use http_body::{Body, Frame, SizeHint};
+use hyper::ext::ReasonPhrase;
 use pin_project_lite::pin_project;
 
 use super::{
     Scanner, Scrubber,
     inflate::{Inflater, Stop},
 };
-use crate::refusal::{Reason, Refusal};
+use crate::{
+    credential::minted::{Veil, Withheld, Withhold},
+    refusal::{Reason, Refusal},
+};
 
 /// Why a scrubbed body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +29,9 @@ pub enum ScrubError<E> {
     Cut,
     #[error("the answer is not in the encoding that it names, and cannot be searched")]
     Encoding,
+    /// What holds a minted credential and is not what it says passes no further.
+    #[error("the answer holds what the grant does not return, is not in the form that it names, and was cut")]
+    Withheld,
 }
 
 pin_project! {
@@ -38,6 +45,10 @@ pin_project! {
         // What comes after the bytes that are being flushed.
         after: After,
         hits: u32,
+        // Hides what the operation mints.
+        veil: Option<Veil>,
+        // The body is over, and what the veil held has gone on.
+        unveiled: bool,
     }
 }
 
@@ -46,7 +57,7 @@ enum State {
     /// Nothing was injected.
     Pass,
     Plain(Scanner),
-    Compressed(Box<Inflater>, Arc<Scrubber>),
+    Compressed(Box<Inflater<Scanner>>, Arc<Scrubber>),
 }
 
 #[derive(Debug)]
@@ -81,13 +92,38 @@ pub fn scrub_response<B: Body<Data = Bytes>>(
     response: Response<B>,
     scrubber: Option<&Arc<Scrubber>>,
 ) -> Result<Response<Scrubbed<B>>, Refusal> {
+    clean_response(response, scrubber, Withhold::default()).map(|(response, _)| response)
+}
+
+/// As [`scrub_response`], and without what is kept back.
+///
+/// # Errors
+/// As [`scrub_response`].
+pub fn clean_response<B: Body<Data = Bytes>>(
+    mut response: Response<B>,
+    scrubber: Option<&Arc<Scrubber>>,
+    withhold: Withhold,
+) -> Result<(Response<Scrubbed<B>>, Withheld), Refusal> {
+    let has_body = !response.body().is_end_stream();
+    let (withheld, veil) = withhold.begin(&mut response, has_body);
+    let scrubbed = scrubbed(response, scrubber)?;
+    Ok((scrubbed.map(|body| Scrubbed { veil, ..body }), withheld))
+}
+
+fn scrubbed<B: Body<Data = Bytes>>(response: Response<B>, scrubber: Option<&Arc<Scrubber>>) -> Result<Response<Scrubbed<B>>, Refusal> {
     let (mut head, inner) = response.into_parts();
+    let whole = |inner, state, hits| Scrubbed { inner, state, after: After::More, hits, veil: None, unveiled: false };
     let Some(scrubber) = scrubber else {
-        return Ok(Response::from_parts(head, Scrubbed { inner, state: State::Pass, after: After::More, hits: 0 }));
+        return Ok(Response::from_parts(head, whole(inner, State::Pass, 0)));
     };
     let state = if inner.is_end_stream() { State::Plain(Scanner::new(scrubber.clone())) } else { state_for(&head.headers, scrubber)? };
-    let hits = scrubber.headers(&mut head.headers);
-    Ok(Response::from_parts(head, Scrubbed { inner, state, after: After::More, hits }))
+    let mut hits = scrubber.headers(&mut head.headers);
+    // A status line may say anything; nothing is lost without.
+    if head.extensions.get::<ReasonPhrase>().is_some_and(|phrase| scrubber.finds(phrase.as_bytes())) {
+        head.extensions.remove::<ReasonPhrase>();
+        hits += 1;
+    }
+    Ok(Response::from_parts(head, whole(inner, state, hits)))
 }
 
 fn state_for(headers: &HeaderMap, scrubber: &Arc<Scrubber>) -> Result<State, Refusal> {
@@ -97,16 +133,16 @@ fn state_for(headers: &HeaderMap, scrubber: &Arc<Scrubber>) -> Result<State, Ref
     }
     let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
     let (coding, more) = (codings.next(), codings.next());
-    let compressed = |inflater| State::Compressed(Box::new(inflater), scrubber.clone());
     match (coding, more) {
         (None, _) if grpc => Ok(State::Plain(Scanner::interactive(scrubber.clone()))),
         (None, _) => Ok(State::Plain(Scanner::new(scrubber.clone()))),
-        (Some(coding), None) => match coding.as_bytes().trim_ascii().to_ascii_lowercase().as_slice() {
-            b"" | b"identity" => Ok(State::Plain(Scanner::new(scrubber.clone()))),
-            b"gzip" | b"x-gzip" => Ok(compressed(Inflater::gzip(scrubber.clone()))),
-            b"deflate" => Ok(compressed(Inflater::deflate(scrubber.clone()))),
-            _ => Err(unreadable(coding)),
-        },
+        (Some(coding), None) if matches!(coding.as_bytes().trim_ascii(), b"" | b"identity") => {
+            Ok(State::Plain(Scanner::new(scrubber.clone())))
+        }
+        (Some(coding), None) => {
+            let inflater = Inflater::named(coding.as_bytes(), Scanner::new(scrubber.clone())).ok_or_else(|| unreadable(coding))?;
+            Ok(State::Compressed(Box::new(inflater), scrubber.clone()))
+        }
         (Some(coding), Some(_)) => Err(unreadable(coding)),
     }
 }
@@ -133,7 +169,64 @@ impl<B: Body<Data = Bytes>> Body for Scrubbed<B> {
     type Data = Bytes;
     type Error = ScrubError<B::Error>;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        loop {
+            let frame = ready!(self.as_mut().poll_scrubbed(cx));
+            let this = self.as_mut().project();
+            let Some(veil) = this.veil else { return Poll::Ready(frame) };
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(piece))) => match veil.push(&piece) {
+                    Ok(out) if out.is_empty() => {}
+                    Ok(out) => return Poll::Ready(Some(Ok(Frame::data(out)))),
+                    Err(_) => {
+                        *this.veil = Some(Veil::Nothing);
+                        *this.after = After::Done;
+                        discard(this.state);
+                        return Poll::Ready(Some(Err(ScrubError::Withheld)));
+                    }
+                },
+                // Trailers say nothing that is missed, and no client waits for them here.
+                Some(Ok(Err(_))) => {}
+                None if !std::mem::replace(this.unveiled, true) && veil.held() > 0 => {
+                    return Poll::Ready(Some(Ok(Frame::data(veil.finish()))));
+                }
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        if self.veil.as_ref().is_some_and(|veil| veil.held() > 0) {
+            return false;
+        }
+        match self.after {
+            After::More => self.held() == 0 && self.inner.is_end_stream(),
+            After::Trailers(_) | After::End => false,
+            After::Done => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let inner = self.inner.size_hint();
+        let veiled = match &self.veil {
+            Some(veil) if !veil.keeps_length() => return SizeHint::default(),
+            Some(veil) => veil.held(),
+            None => 0,
+        };
+        let held = (self.held() + veiled) as u64;
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower().saturating_add(held));
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper.saturating_add(held));
+        }
+        hint
+    }
+}
+
+impl<B: Body<Data = Bytes>> Scrubbed<B> {
+    /// The next frame without the injected value.
+    fn poll_scrubbed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ScrubError<B::Error>>>> {
         let mut this = self.project();
         loop {
             if let Some(bytes) = pending_bytes(this.state, this.after) {
@@ -175,25 +268,6 @@ impl<B: Body<Data = Bytes>> Body for Scrubbed<B> {
                 }
             }
         }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self.after {
-            After::More => self.held() == 0 && self.inner.is_end_stream(),
-            After::Trailers(_) | After::End => false,
-            After::Done => true,
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let inner = self.inner.size_hint();
-        let held = self.held() as u64;
-        let mut hint = SizeHint::new();
-        hint.set_lower(inner.lower().saturating_add(held));
-        if let Some(upper) = inner.upper() {
-            hint.set_upper(upper.saturating_add(held));
-        }
-        hint
     }
 }
 

@@ -10,10 +10,11 @@ use rustls::{
 use crate::{
     call::spiffe_domain,
     jose::{Keys, Use},
+    secret::Secret,
     tls::{DomainRoots, Svid, certified, domain_roots},
 };
 
-use super::proto::{Wire, entry, fields, text};
+use super::proto::{Wire, entry, field, fields, text};
 
 /// By trust domain.
 pub(super) type ByDomain<T> = HashMap<Box<str>, T>;
@@ -25,7 +26,7 @@ pub struct OwnSvid {
     /// Leaf first.
     pub certificate: Arc<CertifiedKey>,
     /// PKCS #8, for who signs with it.
-    pub key: Arc<crate::secret::Secret<Vec<u8>>>,
+    pub key: Arc<Secret<Vec<u8>>>,
 }
 
 /// `X509SVIDResponse`: the first SVID is the default one (§5.2.1).
@@ -60,7 +61,29 @@ fn own_svid(message: &[u8]) -> Result<OwnSvid, String> {
     }
     let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key));
     let certificate = certified(chain, &der).map_err(|e| format!("the SVID's key: {e}"))?;
-    Ok(OwnSvid { svid, certificate: Arc::new(certificate), key: Arc::new(crate::secret::Secret::new(key.to_vec())) })
+    Ok(OwnSvid { svid, certificate: Arc::new(certificate), key: Arc::new(Secret::new(key.to_vec())) })
+}
+
+/// `JWTSVIDRequest`: audience 1. Of several identities the default one answers.
+pub(super) fn token_request(audience: &str) -> Vec<u8> {
+    field(1, audience.as_bytes())
+}
+
+/// `JWTSVIDResponse`: svids 1, of which each has its token in 2. The first is the default one (§6.2.1).
+pub(super) fn token(message: &[u8]) -> Result<Secret<String>, String> {
+    let mut first = None;
+    fields(message, &mut |number, wire| {
+        if let (1, Wire::Bytes(svid), true) = (number, wire, first.is_none()) {
+            fields(svid, &mut |number, wire| {
+                if let (2, Wire::Bytes(token)) = (number, wire) {
+                    first = Some(Secret::new(text(token)?));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    })?;
+    first.filter(|token| !token.expose().is_empty()).ok_or_else(|| "the Workload API gave no JWT-SVID".to_owned())
 }
 
 /// `X509BundlesResponse`: bundles 2, by trust domain ID.

@@ -40,6 +40,19 @@ pub(super) fn fields<'b>(mut bytes: &'b [u8], take: &mut dyn FnMut(u64, Wire<'b>
     Ok(())
 }
 
+/// A length-delimited field.
+pub(super) fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2];
+    let mut length = bytes.len();
+    while length >= 0x80 {
+        out.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    out.push(length as u8);
+    out.extend_from_slice(bytes);
+    out
+}
+
 /// An entry of `map<string, bytes>`: its key is field 1, its value field 2; absent is empty.
 pub(super) fn entry(bytes: &[u8]) -> Result<(String, Vec<u8>), String> {
     let (mut key, mut value) = (String::new(), Vec::new());

@@ -22,8 +22,8 @@ use crate::config::WorkloadApi;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The largest message: gRPC's own bound.
 const LARGEST: usize = 4 << 20;
-/// The `SpiffeWorkloadAPI` methods take an empty message: not compressed, zero bytes.
-const EMPTY: &[u8] = &[0; 5];
+/// For one answer: who waits for it is a call.
+const SOON: Duration = Duration::from_secs(5);
 
 /// How a stream ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,16 +44,39 @@ impl fmt::Display for Ended {
     }
 }
 
-/// Asks one method and gives each message of its stream, until the stream ends.
-pub(super) async fn stream(api: &WorkloadApi, method: &str, take: &mut (dyn FnMut(&[u8]) -> Result<(), String> + Send)) -> Ended {
+/// Asks one method that answers once.
+///
+/// # Errors
+/// Why it did not.
+pub(super) async fn ask(api: &WorkloadApi, method: &str, message: &[u8]) -> Result<Bytes, String> {
+    let mut answer = None;
+    let mut take = |message: &[u8]| {
+        answer = Some(Bytes::copy_from_slice(message));
+        Ok(())
+    };
+    let ended = timeout(SOON, stream(api, method, message, &mut take)).await;
+    match (answer, ended) {
+        (Some(answer), Ok(_)) => Ok(answer),
+        (None, Ok(ended)) => Err(format!("the Workload API: {ended}")),
+        (_, Err(_)) => Err(format!("the Workload API gave no answer within {} s", SOON.as_secs())),
+    }
+}
+
+/// Asks one method, with a message, and gives each message of its stream, until the stream ends.
+pub(super) async fn stream(
+    api: &WorkloadApi,
+    method: &str,
+    message: &[u8],
+    take: &mut (dyn FnMut(&[u8]) -> Result<(), String> + Send),
+) -> Ended {
     let ended = match api {
         WorkloadApi::Unix(path) => match timeout(PATIENCE, UnixStream::connect(path)).await {
-            Ok(Ok(socket)) => over(socket, method, take).await,
+            Ok(Ok(socket)) => over(socket, method, message, take).await,
             Ok(Err(e)) => Err(io_broken(&e)),
             Err(_) => Err(Ended::Broken("nobody accepts on the socket".into())),
         },
         WorkloadApi::Tcp(address) => match timeout(PATIENCE, TcpStream::connect(address)).await {
-            Ok(Ok(socket)) => over(socket, method, take).await,
+            Ok(Ok(socket)) => over(socket, method, message, take).await,
             Ok(Err(e)) => Err(io_broken(&e)),
             Err(_) => Err(Ended::Broken("nobody accepts on the socket".into())),
         },
@@ -68,14 +91,14 @@ fn io_broken(error: &io::Error) -> Ended {
     Ended::Broken(error.to_string())
 }
 
-async fn over<S>(socket: S, method: &str, take: &mut (dyn FnMut(&[u8]) -> Result<(), String> + Send)) -> Result<(), Ended>
+async fn over<S>(socket: S, method: &str, message: &[u8], take: &mut (dyn FnMut(&[u8]) -> Result<(), String> + Send)) -> Result<(), Ended>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let broken = |e: hyper::Error| Ended::Broken(e.to_string());
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await.map_err(broken)?;
     let driver = AbortOnDrop(tokio::spawn(connection));
-    let request = request(method).map_err(|e| Ended::Never(e.to_string()))?;
+    let request = request(method, message).map_err(|e| Ended::Never(e.to_string()))?;
     let answered = timeout(PATIENCE, sender.send_request(request)).await;
     let response = answered.map_err(|_| Ended::Broken("no answer came".into()))?.map_err(broken)?;
     if response.status() != StatusCode::OK {
@@ -88,7 +111,11 @@ where
     ended
 }
 
-fn request(method: &str) -> Result<Request<Full<Bytes>>, http::Error> {
+fn request(method: &str, message: &[u8]) -> Result<Request<Full<Bytes>>, http::Error> {
+    // Not compressed, and its length.
+    let mut framed = vec![0];
+    framed.extend_from_slice(&u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
+    framed.extend_from_slice(message);
     Request::builder()
         .method(Method::POST)
         .uri(format!("http://localhost/SpiffeWorkloadAPI/{method}"))
@@ -97,7 +124,7 @@ fn request(method: &str) -> Result<Request<Full<Bytes>>, http::Error> {
         .header(header::USER_AGENT, "remit")
         // Workload Endpoint §6.1: shows that whoever asks knows whom it asks.
         .header("workload.spiffe.io", HeaderValue::from_static("true"))
-        .body(Full::new(Bytes::from_static(EMPTY)))
+        .body(Full::new(Bytes::from(framed)))
 }
 
 async fn messages(mut body: Incoming, take: &mut (dyn FnMut(&[u8]) -> Result<(), String> + Send)) -> Result<(), Ended> {

@@ -30,6 +30,7 @@ fn proof(house: &House, principal: Option<&str>) -> Arc<Proof> {
         claims: Map::new(),
         certificate: None,
         principal,
+        token: None,
         until,
         again: until,
     })

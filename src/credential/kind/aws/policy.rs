@@ -1,6 +1,6 @@
 //! The session policy: what a session may do of what its role may.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write as _};
 
 use serde_json::{Map, Value, json};
 use time::{Duration, OffsetDateTime, UtcOffset};
@@ -22,11 +22,30 @@ pub(super) fn session(allow: &Value, end: Option<OffsetDateTime>) -> Result<Stri
         format!("{day}T{:02}:{:02}:{:02}Z", time.hour(), time.minute(), time.second())
     });
     let statements = statements.iter().map(|s| statement(s, until.as_deref())).collect::<Result<Vec<_>, _>>()?;
-    let policy = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
+    let policy = ascii(&json!({"Version": "2012-10-17", "Statement": statements}).to_string());
     match policy.chars().count() {
         0..=LONGEST => Ok(policy),
         n => Err(format!("its session policy has {n} characters, and STS takes {LONGEST}: ask for fewer or shorter statements in `allow`")),
     }
+}
+
+/// STS takes no character past U+00FF, but JSON's escapes of them.
+fn ascii(json: &str) -> String {
+    if json.is_ascii() {
+        return json.to_owned();
+    }
+    let mut out = String::with_capacity(json.len() + 32);
+    for c in json.chars() {
+        if c.is_ascii() {
+            out.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a String does not fail.
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        }
+    }
+    out
 }
 
 fn statement(asked: &Value, until: Option<&str>) -> Result<Value, String> {
@@ -87,6 +106,11 @@ mod tests {
             ]})
         );
         assert!(!session(&allow, None).unwrap().contains("CurrentTime"));
+        let named = json!([{"action": "s3:GetObject", "resource": "arn:aws:s3:::acme/ü😀\""}]);
+        let policy = session(&named, None).unwrap();
+        assert!(
+            policy.is_ascii() && serde_json::from_str::<Value>(&policy).unwrap()["Statement"][0]["Resource"] == "arn:aws:s3:::acme/ü😀\""
+        );
     }
 
     #[test]

@@ -131,7 +131,8 @@ fn form(fields: &[(&str, &str)]) -> Secret<String> {
         }
         body.push_str(name);
         body.push('=');
-        body.push_str(&escape(value.as_bytes(), false));
+        // A blank as AWS's own clients write it.
+        body.push_str(&escape(value.as_bytes(), false).replace("%20", "+"));
     }
     Secret::new(body)
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     clock::Moment,
-    config::GoogleImpersonation,
+    config::{GoogleImpersonation, GoogleSubject},
     credential::kind::scripted::{self, Asked as Seen, Scripted, ask, made, rfc3339},
     jose::{self, Algorithm, Leeway, fixture},
 };
@@ -29,7 +29,7 @@ fn by_key(at: &Scripted, impersonate: bool) -> Google {
 fn by_federation(at: &Scripted, impersonate: bool) -> Google {
     let federation = GoogleFederation {
         audience: AUDIENCE.into(),
-        token: scripted::secret(),
+        token: GoogleSubject::Secret(scripted::secret()),
         token_type: "urn:ietf:params:oauth:token-type:jwt",
         sts: at.endpoint("/v1/token"),
     };
