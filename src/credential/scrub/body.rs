@@ -34,6 +34,9 @@ pub enum ScrubError<E> {
     Withheld,
 }
 
+/// What a body gives when it is asked.
+type Next<E> = Option<Result<Frame<Bytes>, ScrubError<E>>>;
+
 pin_project! {
     /// A response body without the injected value. Its length and timing stay as they were: only
     /// what may be the beginning of a value waits for the next bytes.
@@ -226,7 +229,7 @@ impl<B: Body<Data = Bytes>> Body for Scrubbed<B> {
 
 impl<B: Body<Data = Bytes>> Scrubbed<B> {
     /// The next frame without the injected value.
-    fn poll_scrubbed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ScrubError<B::Error>>>> {
+    fn poll_scrubbed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Next<B::Error>> {
         let mut this = self.project();
         loop {
             if let Some(bytes) = pending_bytes(this.state, this.after) {
