@@ -250,13 +250,17 @@ fn subject(value: &Value<'_>) -> Option<SubjectSpec> {
     Some(SubjectSpec::Held(source, kind))
 }
 
-/// `client`, `{file: PATH, type: TYPE}` or `{key, kid, issuer, subject}`. `client`: nobody else acts.
+/// `client`, `{file: PATH, type: TYPE}`, `{svid: AUDIENCE}` or `{key, kid, issuer, subject}`. `client`: nobody else acts.
 fn actor(value: &Value<'_>) -> Option<Option<ActorSpec>> {
     if matches!(value.node.kind, Kind::Text(_)) {
         return value.one_of(&[("client", ())]).map(|()| None);
     }
     if has(value, "key") {
         return Some(Some(ActorSpec::Signed(signed(value)?)));
+    }
+    if has(value, "svid") {
+        let fields = value.fields(&["svid"])?;
+        return Some(Some(ActorSpec::Svid(fields.optional("svid")?.text()?.into())));
     }
     let (source, kind) = held(value, TokenType::Jwt)?;
     Some(Some(ActorSpec::Held(source, kind)))
