@@ -46,6 +46,7 @@ fn record(id: DecisionId) -> DecisionRecord<'static> {
         tokens: None,
         own_login: false,
         passed: None,
+        returns: Default::default(),
     }
 }
 

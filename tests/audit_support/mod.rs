@@ -102,7 +102,6 @@ impl Default for Sample {
                 kind: "static",
                 fingerprint: "0123456789abcdef".into(),
                 scope: None,
-                returns: Default::default(),
                 revocable: false,
                 expires: None,
                 inject: remit::call::Inject::Own,

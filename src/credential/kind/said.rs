@@ -13,7 +13,7 @@ const SHORTEST: usize = 12;
 /// shown: an issuer may say back what it was sent.
 pub(super) fn said(answer: &Answer, secrets: &[&str]) -> String {
     let Ok(value) = answer.json() else { return String::new() };
-    let places = ["/error_description", "/error/message", "/message", "/error"];
+    let places = ["/error_description", "/error/message", "/message", "/error", "/errors/0"];
     let Some(words) = places.iter().find_map(|place| value.pointer(place).and_then(Value::as_str)) else { return String::new() };
     let parts = |secret: &&str| secret.split(['.', ' ']).filter(|p| p.len() >= SHORTEST).any(|part| words.contains(part));
     if words.is_empty() || secrets.iter().any(parts) {
@@ -38,6 +38,7 @@ mod tests {
         assert_eq!(words(r#"{"error": "invalid_grant", "error_description": "Invalid JWT Signature."}"#), r#": "Invalid JWT Signature.""#);
         assert_eq!(words(r#"{"error": {"code": 403, "message": "Permission denied"}}"#), r#": "Permission denied""#);
         assert_eq!(words(r#"{"error": "invalid_grant"}"#), r#": "invalid_grant""#);
+        assert_eq!(words(r#"{"errors": ["permission denied"]}"#), r#": "permission denied""#);
         assert!(!words(r#"{"message": "\u001b[31mred"}"#).contains('\u{1b}'));
         assert!(words(&format!(r#"{{"message": "{}"}}"#, "x".repeat(5000))).len() < 250);
         assert_eq!(words(r#"{"message": "cannot read c2VjcmV0LWNsYWltcw here"}"#), "");

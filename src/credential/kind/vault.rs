@@ -114,33 +114,29 @@ impl Vault {
         let kv = self.secret.as_ref().is_some_and(|s| s.kv.is_some());
         let life = if kv { READING.min(ask.life) } else { ask.life };
         let child = self.api.child(session, &child(ask, life)).await?;
-        let wider = wider(&child.policies, ask);
         let mut handle = Handle { token: child.token, session: session.own(), lease: None, data: None };
         let lives = shorter(child.lives, session.lives);
+        let wider = wider(&child.policies, ask);
+        let issued = self.with_token(&mut handle, lives, wider, ask).await;
+        // The session takes its children along; where Remit was given a token, that stays, and this one goes.
+        if session.own().is_none() && !issued.as_ref().is_ok_and(|i| i.handle.is_some()) {
+            let _ = self.api.end(&handle).await;
+        }
+        issued
+    }
+
+    async fn with_token(&self, handle: &mut Handle, lives: Option<Duration>, wider: Option<String>, ask: &Ask) -> Result<Issued, Fault> {
         if wider.is_some() || self.secret.is_none() {
             // One that is too wide reads nothing.
             return self.issued(handle, lives, wider);
         }
-        let read = match self.read(&handle, ask).await {
-            Ok(read) => read,
-            Err(fault) => {
-                // The session takes its children along; a token that Remit was given stays.
-                if session.own().is_none() {
-                    let _ = self.api.end(&handle).await;
-                }
-                return Err(fault);
-            }
-        };
-        handle.data = Some(read.data);
-        if read.lease.is_none() {
-            if session.own().is_none() {
-                let _ = self.api.end(&handle).await;
-            }
-            let lives = read.lives.map_or(KEPT, |lives| lives.min(KEPT));
-            return Ok(Issued { handle: None, ..self.issued(handle, Some(lives), None)? });
+        let read = self.read(handle, ask).await?;
+        (handle.data, handle.lease) = (Some(read.data), read.lease);
+        if handle.lease.is_some() {
+            return self.issued(handle, shorter(lives, read.lives), None);
         }
-        handle.lease = read.lease;
-        self.issued(handle, shorter(lives, read.lives), None)
+        let lives = read.lives.map_or(KEPT, |lives| lives.min(KEPT));
+        Ok(Issued { handle: None, ..self.issued(handle, Some(lives), None)? })
     }
 
     async fn read(&self, handle: &Handle, ask: &Ask) -> Result<api::Read, Fault> {
@@ -152,11 +148,11 @@ impl Vault {
     }
 
     /// What goes into the request.
-    fn issued(&self, handle: Handle, lives: Option<Duration>, wider: Option<String>) -> Result<Issued, Fault> {
+    fn issued(&self, handle: &Handle, lives: Option<Duration>, wider: Option<String>) -> Result<Issued, Fault> {
         let mut issued = match (&self.secret, &handle.data) {
             (Some(secret), Some(data)) => {
-                let value = field(data, &secret.field)?;
-                let user = secret.user.as_ref().map(|user| field(data, user)).transpose()?;
+                let value = self.field(data, &secret.field)?;
+                let user = secret.user.as_ref().map(|user| self.field(data, user)).transpose()?;
                 self.inject(value.expose(), user.as_ref().map(|u| u.expose().as_str()))?
             }
             _ => self.inject(handle.token.expose(), None)?,
@@ -167,14 +163,21 @@ impl Vault {
         Ok(issued)
     }
 
+    fn field(&self, data: &Secret<String>, name: &str) -> Result<Secret<String>, Fault> {
+        let text = handle::text_in(data.expose(), name).map(Secret::new);
+        text.ok_or_else(|| self.api.refused(&format!("what the path holds has no text `{name}`: mend `secret.field`, or what lies there")))
+    }
+
     fn inject(&self, value: &str, user: Option<&str>) -> Result<Issued, Fault> {
         match &self.inject {
             InjectSpec::Bearer => Issued::bearer(value),
             InjectSpec::Header(name) => Issued::header(name.clone(), value, value),
             InjectSpec::Basic { user: fixed } => {
                 let user = user.unwrap_or(fixed);
-                if user.contains(':') {
-                    return Err(Fault::Unavailable("the user that it gave holds `:`, which basic authentication cannot carry".to_owned()));
+                // RFC 7617 §2.
+                if user.contains(':') || user.chars().chain(value.chars()).any(char::is_control) {
+                    let why = "it gave a user or a password that basic authentication cannot carry";
+                    return Err(Fault::Unavailable(why.to_owned()));
                 }
                 let pair = Secret::new(STANDARD.encode(format!("{user}:{value}")));
                 let mut issued = Issued::header(AUTHORIZATION, &format!("Basic {}", pair.expose()), value)?;
@@ -197,7 +200,7 @@ impl Vault {
         if lives < LEAST.min(ask.life) {
             return Err(Fault::Refused("it has reached the greatest age that its role allows".to_owned()));
         }
-        self.issued(handle, Some(lives), None)
+        self.issued(&handle, Some(lives), None)
     }
 }
 
@@ -236,12 +239,6 @@ fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
     }
-}
-
-fn field(data: &Secret<String>, name: &str) -> Result<Secret<String>, Fault> {
-    handle::text_in(data.expose(), name)
-        .map(Secret::new)
-        .ok_or_else(|| Fault::Refused(format!("what the path holds has no text `{name}`: mend `secret.field`, or what lies there")))
 }
 
 impl IssueCredential for Vault {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::handle::Handle;
 use crate::{
-    credential::{issue::Fault, issuer::Issuer},
+    credential::{issue::Fault, issuer::Issuer, kind::said::said},
     fetch::{Answer, Query},
     secret::Secret,
 };
@@ -79,10 +79,11 @@ impl Api {
 
     async fn token_of(&self, token: Option<&Secret<String>>, path: &str, body: &Value, what: &str, help: &str) -> Result<Child, Fault> {
         let answer = self.post(token, path, body).await?;
-        self.expect(&answer, what, help)?;
+        let sent = ["secret_id", "jwt"].iter().filter_map(|name| body[*name].as_str()).chain(token.map(|t| t.expose().as_str()));
+        self.expect(&answer, &sent.collect::<Vec<_>>(), what, help)?;
         let answer = self.json(&answer)?;
         let auth = &answer["auth"];
-        let token = auth["client_token"].as_str().filter(|t| !t.is_empty() && t.len() <= 8192);
+        let token = auth["client_token"].as_str().filter(|t| (1..=8192).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic()));
         let token = token.ok_or_else(|| self.nonsense("it gave no token"))?;
         let policies = auth["policies"].as_array().ok_or_else(|| self.nonsense("it does not say what its token may do"))?;
         let policies = policies.iter().filter_map(Value::as_str).map(str::to_owned).collect();
@@ -94,9 +95,9 @@ impl Api {
         let answer = self.ask(Some(token), Method::GET, path, None).await?;
         let what = format!("reading `{path}`");
         if answer.status == StatusCode::NOT_FOUND {
-            return Err(Fault::Refused(format!("{}: nothing is at `{path}`: mend the `path` of `scope`", self.issuer.at())));
+            return Err(self.refused(&format!("nothing is at `{path}`: mend the `path` of `scope`")));
         }
-        self.expect(&answer, &what, "let a policy of the task's token read that path")?;
+        self.expect(&answer, &[token.expose()], &what, "let a policy of the task's token read that path")?;
         let answer = self.json(&answer)?;
         let data = if kv { &answer["data"]["data"] } else { &answer["data"] };
         if !data.is_object() {
@@ -113,13 +114,13 @@ impl Api {
         let mut shortest = Duration::MAX;
         for token in handle.session.iter().chain([&handle.token]) {
             let answer = self.post(Some(token), "auth/token/renew-self", &json!({"increment": increment})).await?;
-            self.expect(&answer, "renewing a token", "give its role a longer maximum")?;
+            self.expect(&answer, &[token.expose()], "renewing a token", "give its role a longer maximum")?;
             shortest = shortest.min(lives(&self.json(&answer)?["auth"]["lease_duration"]).unwrap_or(Duration::MAX));
         }
         if let Some(lease) = &handle.lease {
             let body = json!({"lease_id": lease, "increment": life.as_secs().max(1)});
             let answer = self.post(Some(&handle.token), "sys/leases/renew", &body).await?;
-            self.expect(&answer, "renewing a lease", "give its role a longer maximum")?;
+            self.expect(&answer, &[handle.token.expose(), lease], "renewing a lease", "give its role a longer maximum")?;
             shortest = shortest.min(lives(&self.json(&answer)?["lease_duration"]).unwrap_or_default());
         }
         Ok(shortest)
@@ -149,7 +150,7 @@ impl Api {
         if matches!(seen.status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) {
             return Ok(());
         }
-        self.expect(&answer, "revoking the task's token", "let the policy `default` update `auth/token/revoke-self`")
+        self.expect(&answer, &[token.expose()], "revoking the task's token", "let the policy `default` update `auth/token/revoke-self`")
     }
 
     async fn post(&self, token: Option<&Secret<String>>, path: &str, body: &Value) -> Result<Answer, Fault> {
@@ -171,12 +172,17 @@ impl Api {
         self.issuer.ask(query).await
     }
 
-    fn expect(&self, answer: &Answer, what: &str, help: &str) -> Result<(), Fault> {
+    /// `sent`: the secrets that it was sent, which it may quote in what it says.
+    fn expect(&self, answer: &Answer, sent: &[&str], what: &str, help: &str) -> Result<(), Fault> {
         if answer.status.is_success() {
             return Ok(());
         }
-        // What it says of it is left out: it could quote what it was sent.
-        Err(Fault::Refused(format!("{}: it refused {what} ({}); {help}", self.issuer.at(), answer.status)))
+        let said = said(answer, sent);
+        Err(self.refused(&format!("it refused {what} ({}){said}; {help}", answer.status)))
+    }
+
+    pub(super) fn refused(&self, why: &str) -> Fault {
+        Fault::Refused(format!("{}: {why}", self.issuer.at()))
     }
 
     fn json(&self, answer: &Answer) -> Result<Value, Fault> {
