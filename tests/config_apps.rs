@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a test that cannot go on fails
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use remit::config::{Config, CredentialKind, GoogleSource, SecretSource};
 
@@ -43,6 +43,32 @@ fn every_example_of_credentials_is_loaded_by_some_test() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         assert!(!example(&name).credentials.is_empty(), "{name}");
     }
+}
+
+/// What they ask is of intents, and of parameters, that the catalog has; and the keys are looked at.
+#[test]
+fn the_examples_are_right_to_the_last_parameter() {
+    let dir = std::env::temp_dir().join(format!("remit-config-apps-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    let pem = include_str!("../src/jose/fixture/rsa.pem");
+    let key = serde_json::json!({
+        "type": "service_account", "client_email": "bot@acme.iam.gserviceaccount.com", "private_key": pem,
+        "token_uri": "https://oauth2.googleapis.com/token",
+    });
+    for (name, text) in [
+        ("github-app.yaml", include_str!("../config/credentials/github-app.yaml").to_owned()),
+        ("google.yaml", include_str!("../config/credentials/google.yaml").replace("/var/run/secrets/google/token", "token")),
+        ("app.pem", pem.to_owned()),
+        ("sheets-bot.json", key.to_string()),
+        ("token", "a-token-of-another-issuer".to_owned()),
+        ("remit.yaml", "version: 1\nlisten: {forward: \"127.0.0.1:0\"}\ncredentials: [github-app.yaml, google.yaml]\n".to_owned()),
+    ] {
+        fs::write(dir.join(name), text).unwrap();
+    }
+    let checked = Command::new(env!("CARGO_BIN_EXE_remit")).args(["check", "--config"]).arg(dir.join("remit.yaml")).output().unwrap();
+    let said = String::from_utf8_lossy(&[checked.stdout, checked.stderr].concat()).into_owned();
+    assert!(checked.status.success() && said.contains("3 credentials") && !said.contains("PRIVATE"), "{said}");
+    fs::remove_dir_all(&dir).unwrap();
 }
 
 fn problems(body: &str) -> String {

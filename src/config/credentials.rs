@@ -72,7 +72,7 @@ const FORMS: [Form; 8] = [
     Form::new("github_app", github::kind).asked(github::ASKS, github::asked),
     Form::new("google", google::kind).asked(google::ASKS, google::asked),
     Form::new("oauth", oauth::kind).asked(&oauth::ASKS, oauth::asked),
-    Form { asks: aws::ASKS, is_asked: aws::is_asked, check: aws::check, ..Form::new("aws", aws::kind) },
+    Form { is_asked: aws::is_asked, ..Form::new("aws", aws::kind).asked(aws::ASKS, aws::asked) },
     Form { asks: &vault::ASKS, check: vault::check, ..Form::new("vault", vault::vault) },
 ];
 

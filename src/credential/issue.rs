@@ -9,7 +9,7 @@ use std::{
 
 use http::{HeaderValue, header::AUTHORIZATION};
 
-use super::scope::Scope;
+use super::{scope::Scope, scrub::Scrubber};
 use crate::{
     call::{Head, Inject, Intent, Lease, Task},
     problem::Problem,
@@ -85,6 +85,27 @@ pub enum Fault {
     Unavailable(String),
     /// It said no, or what is asked cannot be asked: the configuration, or the issuer's, must change.
     Refused(String),
+}
+
+impl Fault {
+    /// Without what an issuer may have said back: what the configuration gave to prove itself there, and
+    /// `handle`, which may be the lease itself.
+    pub(super) fn without_secrets(self, issuer: &dyn IssueCredential, handle: Option<&[u8]>) -> Self {
+        let mut secrets: Vec<Secret<Vec<u8>>> = handle.map(|h| Secret::new(h.to_vec())).into_iter().collect();
+        issuer.secrets(&mut |secret| secrets.push(Secret::new(secret.as_bytes().to_vec())));
+        let cleaned = |why: String| match Scrubber::new(secrets.iter().map(|s| s.expose().as_slice())) {
+            Ok(scrubber) => {
+                let mut text = why.into_bytes();
+                scrubber.mask(&mut text);
+                String::from_utf8_lossy(&text).into_owned()
+            }
+            Err(_) => "its issuer refused".to_owned(),
+        };
+        match self {
+            Self::Unavailable(why) => Self::Unavailable(cleaned(why)),
+            Self::Refused(why) => Self::Refused(cleaned(why)),
+        }
+    }
 }
 
 impl fmt::Display for Fault {

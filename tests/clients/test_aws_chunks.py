@@ -13,7 +13,7 @@ import agent
 import aws_server
 import pytest
 import workspace as ws
-from aws_lab import BOTO, EVERY_WAY, KEYS_KEPT, RCLONE, S3, STS
+from aws_lab import BOTO, EVERY_WAY, KEYS_KEPT, RCLONE, REGISTRY, S3, STS
 
 SIGNATURE = "0" * 64
 BIG = os.urandom(1 << 20) * 3
@@ -81,6 +81,41 @@ def test_a_hash_that_is_not_the_bodys_is_noticed_by_the_service(serving, aws):
     headers = {"x-amz-content-sha256": hashlib.sha256(b"other").hexdigest()}
     answer = serving.call(serving.task(), "PUT", S3, "/acme/other", headers, b"body")
     assert answer.status == 400 and b"XAmzContentSHA256Mismatch" in answer.body
+
+
+# a service that wants the hash of a body that nobody reads
+
+GATEWAY = f"abc123.execute-api.{aws_server.REGION}.amazonaws.com"
+CATALOG = f"""provider: orders
+hosts: [{GATEWAY}]
+credential: s3
+errors: aws
+operations:
+  - {{id: orders.files.put, match: "PUT /prod/files/{{name}}", effect: write, body: stream}}
+"""
+
+
+@pytest.fixture
+def gateway(work_aws):
+    work_aws.write("catalog/orders.yaml", CATALOG)
+    registry = {**REGISTRY, "workflows": [{**REGISTRY["workflows"][0], "grants": [{"intents": ["orders.files.put"]}], "credential": "s3"}]}
+    with work_aws.serve(catalog=["builtin", "catalog/*.yaml"], registry=registry, limits={"body": {"llm": "4MiB"}}) as running:
+        yield running
+
+
+def test_a_body_that_streams_is_read_whole_where_its_hash_is_wanted(gateway, aws):
+    task = gateway.task()
+    for target in ("/prod/files/a.txt?x=1&a=2", "/prod/files/a%20b%3A+c:d@e?q=a%20b&q=%2F"):
+        answer = gateway.call(task, "PUT", GATEWAY, target, {"content-type": "text/plain"}, BIG)
+        assert answer.status == 200, answer.body
+        assert aws.seen[-1]["body"] == BIG and aws.seen[-1]["target"] == target
+    chunked = b"PUT /prod/files/b HTTP/1.1\r\nhost: %s\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n" % GATEWAY.encode()
+    assert gateway.raw(task, GATEWAY, chunked).status == 200 and aws.seen[-1]["body"] == b"hello"
+    hashed = {"x-amz-content-sha256": hashlib.sha256(BIG).hexdigest()}
+    assert gateway.call(task, "PUT", GATEWAY, "/prod/files/c", hashed, BIG).status == 200, "the client said it: it streams by"
+    large = gateway.call(task, "PUT", GATEWAY, "/prod/files/d", {}, BIG * 2)
+    assert large.status == 413 and b"limits.body.llm" in large.body
+    assert len(aws.seen) == 4
 
 
 # rclone: a second verifier, and a client in Go

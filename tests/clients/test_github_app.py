@@ -150,6 +150,47 @@ def test_tokens_are_reused_and_revoked_with_their_task(work, github):
     assert github.live() == [], "a drain revokes what is left"
 
 
+def test_a_revocation_that_fails_is_shown_and_tried_again(work, github):
+    with serving(work, github) as running:
+        task = running.task()
+        assert call(running, task).status == 200
+        github.broken = "revokes nothing"
+        running.end(task)
+        assert running.metric("remit_leases_unrevoked") == 1 and running.metric("remit_lease_revocation_failures_total") >= 1
+        listed = work.remit("leases", "list", "--config", running.file, "--output", "json")
+        assert "github_app" in listed.stdout and task["id"] in listed.stdout, listed.stdout + listed.stderr
+        assert len(github.live()) == 1
+        github.broken = None
+        until(lambda: github.live() == [])
+        until(lambda: running.metric("remit_leases_unrevoked") == 0)
+
+
+def test_what_a_killed_remit_held_is_revoked_by_the_next(work, github):
+    with serving(work, github) as running:
+        tasks = [running.task() for _ in range(3)]
+        assert [call(running, task).status for task in tasks] == [200] * 3
+        running.process.kill()
+        running.process.wait()
+        assert len(github.live()) == 3
+    with serving(work, github):
+        until(lambda: github.live() == [])
+
+
+def test_a_key_that_is_rotated_serves_tasks_that_run(work, github):
+    """The old key is deleted at GitHub; the file has the new one, and nothing is restarted."""
+    with serving(work, github) as running:
+        task = running.task()
+        assert call(running, task).status == 200
+        old = github.pem, github.public
+        github.pem, github.public = issuers.rsa_pem(pkcs1=True)
+        try:
+            assert b"`private_key` is a key of the App" in call(running, task, target="/repos/acme/docs/issues").body
+            app(work, github)
+            until(lambda: call(running, task, target="/repos/acme/docs/issues").status == 200)
+        finally:
+            github.pem, github.public = old
+
+
 def test_what_no_scope_is_for_is_refused_and_nothing_is_asked(work, github):
     with serving(work, github) as running:
         answer = call(running, running.task(), target="/repos/acme/web/branches")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import ssl
+import threading
 
 import httpx
 import pytest
@@ -186,10 +188,10 @@ PERSON = "alice@acme.example"
 
 
 @contextlib.contextmanager
-def proven(work, server, credential: dict, secrets: dict, resource: bool, audience: str = "urn:remit"):
+def proven(work, server, credential: dict, secrets: dict, resource: bool, audience: str = "urn:remit", **more):
     """As [`house`], where an orchestrator starts tasks for the principal that its token proves."""
     issuers = [{"issuer": server.issuer, "audience": "urn:agents", "control": audience, "keys": {"url": jwks(server)}, "algorithms": ["RS256"], "principal": "sub", "types": ["JWT", "at+jwt"]}]
-    with house(work, server, credential, secrets, resource=resource, issuers=issuers) as serving:
+    with house(work, server, credential, secrets, resource=resource, issuers=issuers, **more) as serving:
         yield serving
 
 
@@ -252,3 +254,88 @@ def test_a_wrong_secret_says_what_to_mend_and_shows_nothing(work, provider):
         # mended in its file, it is read again
         work.write("../secrets/remit", servers.secret("remit"))
         ws.until(lambda: call(serving, task(serving)).status_code == 200, 10, "the mended secret")
+
+
+def test_an_agents_own_token_that_names_a_person_is_exchanged_for_her(work, provider):
+    """The agent shows the token by which it acts for someone: that is the subject, and a newer one takes its place."""
+    registry = json.loads(json.dumps(servers.REGISTRY))
+    registry["agents"][0]["identities"] = [{"jwt": {"issuer": provider.issuer, "claims": {"client_id": "remit"}}, "workflow": "crm"}]
+    issuers = [{"issuer": provider.issuer, "audience": "urn:remit", "keys": {"url": jwks(provider)}, "algorithms": ["RS256"], "principal": "sub", "types": ["JWT", "at+jwt"]}]
+    credential = {"client": secret("remit"), "grant": "token_exchange", "issuer": provider.issuer}
+    with house(work, provider, credential, HELD, resource=True, registry=registry, issuers=issuers) as serving:
+        def as_agent(token: str) -> httpx.Response:
+            return call(serving, {"proxy": f"http://jwt:{token}@127.0.0.1:{serving.port}"})
+
+        for name in ("alice", "bob"):
+            assert claims(as_agent(provider.person(name)), serving)["sub"] == name
+        assert as_agent(provider.person("alice")).status_code == 200
+        tasks = [r for r in work.audit() if r["kind"] == "task"]
+        assert sorted(t["principal"]["id"] for t in tasks) == ["alice", "bob"]
+
+
+def test_a_part_that_is_handed_on_acts_for_the_same_person(work, provider):
+    registry = json.loads(json.dumps(servers.REGISTRY))
+    registry["agents"][0]["delegates_to"] = ["helper"]
+    registry["agents"].append({"id": "helper", "owner": "tests@acme.example", "workflows": ["crm"]})
+    actor = {"key": {"file": "../secrets/key"}, "issuer": "https://remit.acme.example", "subject": "{agent.id}"}
+    credential = {"client": secret("remit"), "grant": "token_exchange", "actor": actor, "issuer": provider.issuer}
+    with proven(work, provider, credential, {**HELD, "key": servers.pem(provider.ec)}, True, registry=registry) as serving:
+        whole = start_for(serving, provider.person(PERSON))
+        done = work.remit("task", "delegate", whole["id"], "--config", serving.file, "--agent", "helper", "--workflow", "crm", "--output", "json")
+        assert done.returncode == 0, done.stderr
+        got = claims(call(serving, json.loads(done.stdout)), serving)
+        assert (got["sub"], got["act"]["sub"]) == (PERSON, "helper")
+
+
+def test_a_principals_token_is_not_kept_over_a_restart(work, provider):
+    credential = {"client": secret("remit"), "grant": "token_exchange", "issuer": provider.issuer}
+    state = {"file": "state.bin", "key": {"file": "state.key"}}
+    with proven(work, provider, credential, HELD, True, state=state) as serving:
+        token = provider.person(PERSON)
+        mine = start_for(serving, token)
+        assert call(serving, mine).status_code == 200
+        serving.process.kill()
+        serving.process.wait()
+        files = b"".join(p.read_bytes() for p in work.folder.rglob("*") if p.is_file())
+        assert token.encode() not in files
+        serving.start()
+        answer = call(serving, mine)
+        assert answer.status_code == 502 and "after a restart it has to be shown again" in answer.text, answer.text
+        # what was issued before is revoked by the next start
+        ws.until(lambda: provider.introspect(serving.crm.tokens[0]).get("active") is False, 10, "revoked after the kill")
+
+
+class Agent(http.server.BaseHTTPRequestHandler):
+    """Behind Remit: it says by which trace its own calls are this request's."""
+
+    def do_GET(self):
+        self.server.traces.append(self.headers.get("traceparent"))
+        trust = ssl.create_default_context(cafile=self.server.ca)
+        with httpx.Client(proxy=self.server.proxy, verify=trust, timeout=20, trust_env=False) as client:
+            answer = client.get(CONTACTS, headers={"traceparent": self.headers["traceparent"]})
+        self.send_response(answer.status_code)
+        self.send_header("content-length", str(len(answer.content)))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_who_calls_the_agent_is_whom_its_calls_are_for(work, provider):
+    """The token of an inbound request is exchanged for the calls that the agent makes for it."""
+    agent = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Agent)
+    agent.traces = []
+    threading.Thread(target=agent.serve_forever, daemon=True).start()
+    port = ws.free_port()
+    inbound = {"address": f"127.0.0.1:{port}", "to": f"127.0.0.1:{agent.server_address[1]}", "agent": "tester", "workflow": "crm", "requires": "token"}
+    issuers = [{"issuer": provider.issuer, "audience": "urn:remit", "keys": {"url": jwks(provider)}, "algorithms": ["RS256"], "principal": "sub", "types": ["JWT", "at+jwt"]}]
+    credential = {"client": secret("remit"), "grant": "token_exchange", "issuer": provider.issuer}
+    with house(work, provider, credential, HELD, resource=True, issuers=issuers, listen={"inbound": inbound}) as serving:
+        agent.proxy, agent.ca = f"http://127.0.0.1:{serving.port}", str(work.folder / "ca.pem")
+        token = provider.person(PERSON)
+        answer = httpx.get(f"http://127.0.0.1:{port}/", headers={"authorization": f"Bearer {token}"}, timeout=30, trust_env=False)
+        assert claims(answer, serving)["sub"] == PERSON
+        assert token not in serving.crm.tokens, "exchanged, and never passed on"
+        ws.until(lambda: provider.introspect(serving.crm.tokens[0]).get("active") is False, 10, "revoked with the request's task")
+    agent.shutdown()

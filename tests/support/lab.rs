@@ -193,10 +193,19 @@ impl Remit {
 
     /// As [`Remit::start`], from another build: `REMIT_BIN` names the one that ships.
     pub fn start_from(binary: &Path, dir: &Path) -> Self {
+        Self::start_with(binary, dir, &std::env::var("REMIT_TEST_LOG").unwrap_or_else(|_| "info".into()))
+    }
+
+    /// As [`Remit::start`], logging as much as `level` says.
+    pub fn start_logging(dir: &Path, level: &str) -> Self {
+        Self::start_with(Path::new(env!("CARGO_BIN_EXE_remit")), dir, level)
+    }
+
+    fn start_with(binary: &Path, dir: &Path, level: &str) -> Self {
         let mut child = Command::new(binary)
             .args(["serve", "--config"])
             .arg(dir.join("remit.yaml"))
-            .env("REMIT_LOG", std::env::var("REMIT_TEST_LOG").unwrap_or_else(|_| "info".into()))
+            .env("REMIT_LOG", level)
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

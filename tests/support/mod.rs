@@ -9,6 +9,7 @@ pub mod chunks;
 pub mod lab;
 pub mod log;
 pub mod openbao;
+pub mod spire;
 pub mod svid;
 pub mod tokens;
 pub mod upstream;

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::Value as Json;
-
-use super::{ScopeSpec, secret};
+use super::secret;
 use crate::config::{
     CredentialKind, Endpoint, SecretSource,
+    node::Kind,
     read::{Fields, Value, shown},
     units,
 };
@@ -170,49 +169,51 @@ fn duration(text: &str) -> Result<Duration, (String, String)> {
     ))
 }
 
-/// Checks what is asked: `allow: [{action, resource, condition}]`, as IAM has them.
-pub(super) fn check(value: &Value<'_>, _: &CredentialKind, specs: &[ScopeSpec]) -> bool {
-    for spec in specs {
-        let Some(Json::Array(all)) = spec.ask.get("allow") else {
-            value.wrong("`allow` is no list of statements", EXAMPLE);
-            return false;
-        };
-        if let Some(why) = all.iter().find_map(|s| statement(s).err()).or_else(|| all.is_empty().then(|| "it allows nothing".to_owned())) {
-            value.wrong(format!("`allow` for {}: {why}", spec.intents.join(", ")), EXAMPLE);
-            return false;
-        }
-    }
-    true
-}
-
 const EXAMPLE: &str = "write it as allow: [{action: s3:GetObject, resource: \"arn:aws:s3:::{Bucket}/{Key}\"}]";
 
-fn statement(statement: &Json) -> Result<(), String> {
-    let Json::Object(parts) = statement else { return Err("a statement is a mapping".to_owned()) };
-    if let Some(other) = parts.keys().find(|k| !matches!(k.as_str(), "action" | "resource" | "condition")) {
-        return Err(format!("`{}` is no part of a statement", shown(other)));
+/// Checks what an entry of `scope` asks: `allow: [{action, resource, condition}]`, as IAM has them.
+pub(super) fn asked(_: &Value<'_>, entries: &[(&str, Value<'_>)]) {
+    let Some((_, allow)) = entries.iter().find(|(key, _)| *key == "allow") else { return };
+    let Some(statements) = allow.list() else { return };
+    if statements.is_empty() {
+        allow.wrong("it allows nothing", EXAMPLE);
     }
-    let texts = |name: &str| match parts.get(name) {
-        Some(Json::String(text)) => Ok(vec![text.as_str()]),
-        Some(Json::Array(all)) if !all.is_empty() => {
-            all.iter().map(|v| v.as_str().ok_or_else(|| format!("`{name}` holds something other than texts"))).collect()
+    for statement in &statements {
+        let Some(fields) = statement.fields(&["action", "resource", "condition"]) else { continue };
+        each(&fields, "action", |text| is_action(text).then_some(()).ok_or("is no action"));
+        each(&fields, "resource", |text| (text == "*" || text.starts_with("arn:")).then_some(()).ok_or("is no ARN"));
+        if let Some(condition) = fields.optional("condition") {
+            for (operator, test) in condition.entries().unwrap_or_default() {
+                if test.entries().is_some_and(|keys| keys.is_empty()) {
+                    test.wrong(
+                        format!("`{}` tests nothing", shown(operator)),
+                        "write it as IAM does: {StringEquals: {\"s3:prefix\": \"{prefix}\"}}",
+                    );
+                }
+            }
         }
-        _ => Err(format!("`{name}` is missing, or no text")),
+    }
+}
+
+/// One text, or a list of them.
+fn each(fields: &Fields<'_>, name: &str, check: impl Fn(&str) -> Result<(), &'static str>) {
+    let Some(value) = fields.required(name, EXAMPLE) else { return };
+    let all = if matches!(value.node.kind, Kind::List(_)) { value.list().unwrap_or_default() } else { vec![value.clone()] };
+    if all.is_empty() {
+        value.wrong("the list is empty", EXAMPLE);
+    }
+    for one in &all {
+        let text = one.text();
+        if let Some(Err(why)) = text.map(&check) {
+            one.wrong(format!("`{}` {why}", shown(text.unwrap_or_default())), EXAMPLE);
+        }
+    }
+}
+
+/// `s3:GetObject`, `s3:Get*`: IAM takes no variable here, and so no parameter is filled in.
+fn is_action(text: &str) -> bool {
+    let word = |part: &str, wild: bool| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || (wild && b"*?".contains(&b)))
     };
-    let action = |text: &&str| {
-        let (service, name) = text.split_once(':').unwrap_or_default();
-        let good = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-*?".contains(&b));
-        service.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && good(service) && good(name)
-    };
-    if let Some(wrong) = texts("action")?.iter().find(|a| !action(a)) {
-        return Err(format!("`{}` is no action", shown(wrong)));
-    }
-    if let Some(wrong) = texts("resource")?.iter().find(|r| !r.starts_with("arn:") && **r != "*") {
-        return Err(format!("`{}` is no ARN", shown(wrong)));
-    }
-    match parts.get("condition") {
-        None => Ok(()),
-        Some(Json::Object(tests)) if tests.values().all(Json::is_object) => Ok(()),
-        Some(_) => Err("`condition` is a mapping from operator to key to value".to_owned()),
-    }
+    text.split_once(':').is_some_and(|(service, name)| word(service, false) && word(name, true))
 }

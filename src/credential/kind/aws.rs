@@ -46,3 +46,6 @@ pub(in crate::credential) fn signs(spec: &AwsSpec, hosts: &[Host], made: &Made<'
         (None, None) => Err(Problem::new("it has neither keys nor a role").key("access_key_id")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,7 +42,9 @@ impl Desk {
         let issued = asked.unwrap_or_else(|_| Err(Fault::Unavailable(format!("no answer within {} s", PATIENCE.as_secs()))));
         let answer = match issued {
             Ok(issued) => self.take(&of, &slot, &ask, issued, before.as_ref(), began).await,
-            Err(fault) => Err(fault),
+            Err(fault) => {
+                Err(fault.without_secrets(&**issuer, before.as_ref().and_then(|b| b.handle.as_ref()).map(|h| h.expose().as_slice())))
+            }
         };
         self.events.asked(issuer.kind(), began.elapsed(), answer.as_ref().err().map(ToString::to_string));
         slot.answer(&attempt, answer);

@@ -66,7 +66,7 @@ impl Held {
             )));
         };
         match tokio::time::timeout(PATIENCE, issuer.revoke(handle.expose())).await {
-            Ok(done) => done,
+            Ok(done) => done.map_err(|fault| fault.without_secrets(&**issuer, Some(handle.expose()))),
             Err(_) => Err(Fault::Unavailable("the issuer did not answer in time".to_owned())),
         }
     }
