@@ -58,7 +58,7 @@ impl Vault {
 
     /// The token that Remit acts with: a new session, or the one it was given.
     async fn session(&self) -> Result<Session, Fault> {
-        match self.login.ask() {
+        match self.login.ask().await? {
             login::By::Token(token) => Ok(Session::given(token)),
             login::By::Asking(path, body) => self.api.log_in(&path, &body).await,
         }
