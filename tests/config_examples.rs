@@ -24,7 +24,7 @@ fn examples() -> PathBuf {
 fn the_full_example_loads_with_its_registry_and_credentials() {
     let config = Config::load(&examples().join("remit.yaml")).unwrap();
     assert_eq!(config.registry.agents.len(), 2);
-    assert_eq!(config.registry.workflows.len(), 2);
+    assert_eq!(config.registry.workflows.len(), 3);
     assert_eq!(config.credentials.len(), 5);
     assert_eq!(config.mode, Mode::Enforce);
     assert_eq!(config.audit.sinks, [Sink::Dir(examples().join("audit"))]);

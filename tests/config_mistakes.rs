@@ -418,6 +418,14 @@ fn grants() {
 fn workflows_and_tasks() {
     check(&[
         (
+            "workflows: [{id: w, purpose: p, max_lifetime: 1h, grants: [{effects: [read], returns: [token]}]}]",
+            "remit.yaml:2: workflows[0].grants[0].returns[0]: `token` is no value for this; did you mean `tokens`?",
+        ),
+        (
+            "workflows: [{id: w, purpose: p, max_lifetime: 1h, grants: [{effects: [read], returns: []}]}]",
+            "remit.yaml:2: workflows[0].grants[0].returns: names nothing; write `cookies`, `tokens` or both, or remove the key",
+        ),
+        (
             "workflows: [{id: w, purpose: p, max_lifetime: 1h, grants: []}]",
             "remit.yaml:2: workflows[0].grants: the workflow grants nothing; list at least one grant",
         ),

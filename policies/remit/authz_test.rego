@@ -156,6 +156,30 @@ test_a_workflow_that_the_agent_is_not_bound_to_grants_nothing if {
 	d.reasons == ["workflow triage is not one of lead"]
 }
 
+# Who leads and who acts, and what the grant of each returns.
+returned(led, acted) := decision.returns if {
+	base := call(create({"owner": "acme", "repo": "web"}), "two", "acts")
+	decision := authz.decision with input as object.union(base, {"delegation": [link("one", "leads"), link("two", "acts")]})
+		with data.remit.agents as {
+			"one": {"workflows": ["leads"], "on_drift": "record"},
+			"two": {"workflows": ["acts"], "on_drift": "record"},
+		}
+		with data.remit.workflows as {"leads": everything("leads/1", led), "acts": everything("acts/1", acted)}
+}
+
+everything(key, what) := {
+	"exact": {}, "cover": {"write": [0]},
+	"grants": [object.union({"name": "grant 1", "key": key, "prefixes": [""], "where": []}, what)],
+}
+
+test_an_answer_holds_only_what_every_link_returns if {
+	returned({"returns": ["cookies", "tokens"]}, {"returns": ["tokens"]}) == ["tokens"]
+	returned({"returns": ["tokens"]}, {"returns": ["cookies", "tokens"]}) == ["tokens"]
+	returned({"returns": ["tokens"]}, {}) == []
+	returned({}, {"returns": ["tokens"]}) == []
+	returned({}, {}) == []
+}
+
 test_limits_of_every_link_hold if {
 	base := call(create({"owner": "acme", "repo": "web"}), "bot", "triage")
 	d := judged(object.union(base, {"delegation": [link("strict", "triage"), link("bot", "triage")]}))

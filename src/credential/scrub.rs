@@ -25,7 +25,8 @@ const MASK: u8 = b'*';
 
 /// Finds every form of a set of secret values.
 pub struct Scrubber {
-    search: AhoCorasick,
+    /// Finds how patterns begin: many begin alike, and few are searched for much faster than many.
+    heads: AhoCorasick,
     patterns: Secret<Vec<Vec<u8>>>,
     /// Which bytes and pairs of bytes some pattern starts with.
     starts: Box<Starts>,
@@ -42,19 +43,33 @@ impl Scrubber {
         let mut patterns: Vec<Vec<u8>> = values.into_iter().flat_map(forms::forms).collect();
         patterns.sort_unstable();
         patterns.dedup();
+        let heads = heads(&patterns);
         // An NFA: the prefilter finds candidates, so the size of a DFA would buy nothing.
-        let search =
-            AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).kind(Some(AhoCorasickKind::ContiguousNFA)).build(&patterns)?;
+        let heads =
+            AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).kind(Some(AhoCorasickKind::ContiguousNFA)).build(&heads)?;
         let starts = Box::new(Starts::of(&patterns));
         let longest = patterns.iter().map(Vec::len).max().unwrap_or(0);
         let shortest = patterns.iter().map(Vec::len).min().unwrap_or(usize::MAX);
-        Ok(Self { search, patterns: Secret::new(patterns), starts, shortest, longest })
+        Ok(Self { heads, patterns: Secret::new(patterns), starts, shortest, longest })
     }
 
     /// Whether `bytes` hold a value in any form.
     #[must_use]
     pub fn finds(&self, bytes: &[u8]) -> bool {
-        bytes.len() >= self.shortest && self.search.is_match(bytes)
+        bytes.len() >= self.shortest && self.next(bytes, 0).is_some()
+    }
+
+    /// The first match that begins at `from` or behind, the longest there.
+    fn next(&self, bytes: &[u8], mut from: usize) -> Option<(usize, usize)> {
+        while let Some(head) = self.heads.find(Input::new(bytes).range(from..)) {
+            let rest = bytes.get(head.start()..)?;
+            let longest = self.patterns.expose().iter().filter(|p| rest.starts_with(p)).map(Vec::len).max();
+            if let Some(length) = longest {
+                return Some((head.start(), head.start() + length));
+            }
+            from = head.start() + 1;
+        }
+        None
     }
 
     /// Overwrites every form of a value in `bytes`; returns how many were found.
@@ -97,14 +112,14 @@ impl Scrubber {
             spans.merged.push((0, masked));
         }
         let mut at = 0;
-        while let Some(found) = self.search.find(Input::new(bytes).range(at..)) {
-            at = found.start() + 1;
-            if found.end() > seen {
+        while let Some((from, to)) = self.next(bytes, at) {
+            at = from + 1;
+            if to > seen {
                 spans.hits += 1;
             }
             match spans.merged.last_mut() {
-                Some((_, to)) if *to >= found.start() => *to = (*to).max(found.end()),
-                _ => spans.merged.push((found.start(), found.end())),
+                Some((_, end)) if *end >= from => *end = (*end).max(to),
+                _ => spans.merged.push((from, to)),
             }
         }
         spans
@@ -125,6 +140,17 @@ impl Scrubber {
         }
         bytes.len()
     }
+}
+
+/// How the patterns begin: as long as may be, and no more than a search by vectors takes.
+fn heads(patterns: &[Vec<u8>]) -> Vec<&[u8]> {
+    const MOST: usize = 48;
+    let of = |length: usize| {
+        let mut heads: Vec<&[u8]> = patterns.iter().map(|p| p.get(..length).unwrap_or(p)).collect();
+        heads.dedup();
+        heads
+    };
+    (3..=8).rev().map(of).find(|heads| heads.len() <= MOST).unwrap_or_else(|| of(3))
 }
 
 /// The first bytes and the first pairs of the patterns; of a pair twelve bits are kept, so it may

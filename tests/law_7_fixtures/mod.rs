@@ -76,6 +76,7 @@ pub fn workflow(id: &str, grants: Vec<GrantSpec>) -> WorkflowSpec {
 pub fn registry() -> RegistrySpec {
     let mut label = grant(&["github.issues.add-labels"], &[], &[("owner", json!("acme")), ("repo", json!("web"))]);
     label.limit = Some(LimitSpec { max: 20, unit: Unit::Calls, per: Window::Task });
+    label.returns.cookies = true;
     let mut comment = grant(&["github.issues.create-comment"], &[], &[("owner", json!("acme")), ("repo", json!("web"))]);
     comment.approval = Some(json!({"by": ["group:support-leads"], "within": 600}));
     let mut numbered =

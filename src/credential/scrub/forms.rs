@@ -8,7 +8,7 @@ const SHORTEST: usize = 6;
 
 /// The forms in which a server may echo `value`: itself, base64 at each of the three offsets and
 /// in both alphabets, hex in both cases; each of these percent-encoded, escaped in JSON and in HTML; and
-/// every byte of it as an escape.
+/// every byte of it as an escape of URLs and of JSON.
 pub(super) fn forms(value: &[u8]) -> Vec<Vec<u8>> {
     if value.is_empty() {
         return Vec::new();
@@ -28,12 +28,9 @@ pub(super) fn forms(value: &[u8]) -> Vec<Vec<u8>> {
     all.extend(json_forms(value).iter().flat_map(|inner| json_forms(inner)));
     for digits in [LOWER, UPPER] {
         all.push(hex(value, digits));
-        all.push(spelt(value, b"%", digits, b""));
-        all.push(spelt(value, b"\\x", digits, b""));
-        all.push(spelt(value, b"\\u00", digits, b""));
-        all.push(spelt(value, b"&#x", digits, b";"));
+        all.push(spelt(value, b"%", digits));
+        all.push(spelt(value, b"\\u00", digits));
     }
-    all.push(value.iter().flat_map(|b| format!("&#{b};").into_bytes()).collect());
     let mut kept: Vec<Vec<u8>> = Vec::with_capacity(all.len());
     for (i, form) in all.into_iter().enumerate() {
         if (i == 0 || form.len() >= SHORTEST) && !kept.contains(&form) {
@@ -59,16 +56,15 @@ fn base64_core(engine: &impl Engine, value: &[u8], offset: usize) -> Vec<u8> {
 }
 
 fn hex(value: &[u8], digits: &[u8; 16]) -> Vec<u8> {
-    spelt(value, b"", digits, b"")
+    spelt(value, b"", digits)
 }
 
-/// Every byte in hex, between `before` and `after`.
-fn spelt(value: &[u8], before: &[u8], digits: &[u8; 16], after: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(value.len() * (before.len() + 2 + after.len()));
+/// Every byte in hex behind `before`.
+fn spelt(value: &[u8], before: &[u8], digits: &[u8; 16]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(value.len() * (before.len() + 2));
     for b in value {
         out.extend_from_slice(before);
         out.extend([digits[usize::from(b >> 4)], digits[usize::from(b & 15)]]);
-        out.extend_from_slice(after);
     }
     out
 }
