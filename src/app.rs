@@ -26,7 +26,7 @@ use crate::{
     call::{Effect, Listener},
     clock::{Moment, SystemClock},
     config::{Ca, Config, ControlTcp, Inbound, OperationFacts, RegistrySpec, SecretSource},
-    credential::{Broker, Journal, Leases},
+    credential::Broker,
     decide::{self, Decider},
     enforce::{Entrance, House, Parts, Rules},
     fetch::Fetch,
@@ -239,10 +239,7 @@ impl App {
             }
             None => None,
         };
-        let journal = leases::place(&config).map_or_else(Journal::none, Journal::new);
-        let leases = Leases::new(journal, Arc::new(leases::OnRecord::new(audit.clone(), metrics.clone())));
-        tasks.revoke_by(Arc::new(leases.clone()));
-        leases.recover(&rules.broker)?;
+        let leases = leases::desk(&config, &rules.broker, &tasks, leases::OnRecord::new(audit.clone(), metrics.clone()))?;
         let house = House::new(Parts { rules, tasks, leases, audit, metrics, terminator, drain: drain.clone() });
         house.tasks().review(&house.rules().registry, Moment::now());
         house.metrics().policy(&revision);

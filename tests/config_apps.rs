@@ -125,6 +125,18 @@ fn what_is_wrong_with_a_github_app_is_named() {
                 "HEAD",
                 ": `scope` is missing: it says what is asked of the issuer for which intents; add `scope: [{intents: [github.issues.*], …}]`; asked can be: repositories, permissions, owner",
             ),
+        ],
+    );
+}
+
+#[test]
+fn what_a_github_app_would_be_asked_by_default_is_named() {
+    let head = "kind: github_app, app_id: 1, private_key: {file: app.pem}";
+    let scope = "{intents: [\"github.issues.*\"], repositories: [\"{owner}/{repo}\"], permissions: {issues: write}}";
+    check(
+        head,
+        scope,
+        &[
             (
                 "HEAD, scope: [{intents: [a], permissions: {issues: read}}]",
                 ".scope[0]: `repositories` is missing: GitHub would give all of the installation's; write the ones that the call needs, such as [\"{owner}/{repo}\"], or [\"*\"] for all",

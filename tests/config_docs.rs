@@ -62,7 +62,7 @@ upstream: {allow_addresses: [], resolve: {}}
 state: memory
 audit: {sinks: [{dir: audit}], rotate: {size: 256MiB, keep: 30d}}
 limits: {connections: 4096, header_bytes: 64KiB, headers: 128, body: {default: 1MiB, llm: 32MiB, total: 256MiB}, decision: 10ms, cache: 16MiB}
-timeouts: {header: 10s, connect: 5s, first_byte: 120s, idle: 300s, drain: 30s}
+timeouts: {header: 10s, connect: 5s, credential: 10s, first_byte: 120s, idle: 300s, drain: 30s}
 ";
     let parse = |text| format!("{:?}", Config::parse(text, Path::new(""), Path::new("f")).unwrap());
     assert_eq!(parse(written), parse("version: 1\n"));

@@ -32,7 +32,7 @@ fn keys() {
         ("lisen: {}", "remit.yaml:2: lisen: unknown key; did you mean `listen`?"),
         (
             "timeouts: {zebra: 1s}",
-            "remit.yaml:2: timeouts.zebra: unknown key; known here: `header`, `connect`, `first_byte`, `idle`, `drain`",
+            "remit.yaml:2: timeouts.zebra: unknown key; known here: `header`, `connect`, `credential`, `first_byte`, `idle`, `drain`",
         ),
         ("listen:", "remit.yaml:2: listen: the key has no value; give it one, or remove the key"),
         ("mode: enforce\nmode: observe", "remit.yaml:3: key `mode` stands here and on line 2; keep one"),

@@ -55,6 +55,7 @@ fn what_is_wrong_is_named() {
         format!("grant: refresh_token, {token}, client: {{id: public}}, refresh: {{file: r}}, {keep}, {scope}"),
         format!("grant: jwt_bearer, {token}, assertion: {{file: a}}, {scope}"),
         format!("grant: token_exchange, {token}, {client}, actor: client, {scope}"),
+        format!("grant: token_exchange, {token}, {client}, actor: {{svid: id}}, {scope}"),
         format!("grant: token_exchange, {token}, {client}, subject: {{principal: id_token}}, issuer: i, actor: {signed}, {scope}"),
         format!("grant: token_exchange, {token}, {client}, subject: {{env: S, type: jwt}}, {scope}"),
     ];

@@ -56,7 +56,7 @@ fn what_is_wrong_with_vault_is_named_with_its_fix() {
         ("{token: {file: t}}", "{token: s.abcdef}", "a secret stands inline; put it in a variable or a file"),
         ("{token: {file: t}}", "{token: {file: t}, jwt: {role: r, jwt: {file: j}}}", "Remit logs in in one way"),
         ("{token: {file: t}}", "{approle: {secret_id: {file: t}}}", "`role_id` is missing"),
-        ("{token: {file: t}}", "{jwt: {role: r}}", "`jwt` is missing; say where the token is: {file: PATH}"),
+        ("{token: {file: t}}", "{jwt: {role: r}}", "`jwt` is missing; say where the token is: {file: PATH}, or {svid: AUDIENCE}"),
         ("{token: {file: t}}", "{kubernetes: {mount: ../sys}}", "no path"),
         ("{field: password}", "{kv: secret}", "`field` is missing; name the field that holds the secret"),
         (

@@ -14,6 +14,7 @@ use support::{
     agent::{get, tls_as},
     openbao::Bao,
     tokens::now,
+    workload::{State, WorkloadApi},
 };
 
 /// What Remit's login may do in these tests.
@@ -209,8 +210,17 @@ async fn remit_logs_in_by_a_jwt() {
     assert!(refused.contains("refused Remit's login") && refused.contains("mend `login`"), "{refused}");
     assert!(!refused.contains(wrong.split('.').nth(1).unwrap()), "{refused}");
     // The file rotates, and no restart is needed.
-    write("openbao");
+    let good = write("openbao");
     kv.gets(&remit, "/items/web", "value-of-web-0123456789").await;
+    drop(remit);
+
+    // Or it is Remit's own JWT-SVID, for the audience that the role is bound to.
+    let tokens = vec![("openbao".to_owned(), good)];
+    let _api = WorkloadApi::at(&kv.lab.dir.join("api.sock"), State { tokens, ..State::default() });
+    let credential = kv.credential("{jwt: {mount: workloads, role: remit, jwt: {svid: openbao}}}", SCOPE);
+    let more = "spiffe: {workload_api: \"unix:api.sock\"}".into();
+    let remit = start(&kv.lab, &Settings { ambient: false, more, ..Settings::to(kv.upstream.address) }, &credential);
+    kv.gets(&remit, "/items/docs", "value-of-docs-0123456789").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -112,7 +112,7 @@ fn every_other_chain_is_refused() {
     for (leaf, why) in [
         (varied(&|p| p.not_after = past), "xpired"),
         (varied(&|p| p.not_before = OffsetDateTime::now_utc() + time::Duration::minutes(5)), "not valid yet"),
-        (varied(&|p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), "CA"),
+        (varied(&|p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), "CaUsedAsEndEntity"),
         (lab.acme.leaf(&[A, "spiffe://acme.example/agent/b"], |_| ()), "exactly one URI"),
         (lab.acme.leaf(&[], |_| ()), "no name"),
     ] {

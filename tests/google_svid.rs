@@ -72,7 +72,7 @@ async fn remits_own_svid_is_exchanged_and_goes_nowhere_else() {
     let remit = Remit::start(&lab.dir);
     let got = agent::ask(&remit, agent::get("/items")).await;
     assert_eq!(got.status, 200, "{}", got.text());
-    assert_eq!(*exchanged.lock(), [svid.clone()]);
+    assert_eq!(exchanged.lock().as_slice(), std::slice::from_ref(&svid));
     let seen = upstream.seen();
     assert_eq!(seen[0].field("authorization").unwrap(), format!("Bearer {ACCESS}"));
     assert!(!got.text().contains(ACCESS), "said back, and taken out: {}", got.text());

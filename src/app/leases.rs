@@ -6,8 +6,9 @@ use serde_json::json;
 
 use crate::{
     audit::Audit,
+    authority::Tasks,
     config::{Config, Sink},
-    credential::{Broker, JournalPlace, LeaseEvents, Listed},
+    credential::{Broker, Journal, JournalPlace, LeaseEvents, Leases, Listed},
     metrics::Metrics,
     problem::Problem,
 };
@@ -52,6 +53,21 @@ impl LeaseEvents for OnRecord {
         self.metrics.lease_not_revoked(&lease.kind);
         tracing::warn!(credential = &*lease.credential, task = &*lease.task, why, "a lease could not be revoked; it is tried again");
     }
+}
+
+/// The desk, which goes on with what processes before this one left.
+///
+/// # Errors
+/// What is wrong with a journal that was left.
+pub(super) fn desk(config: &Config, broker: &Broker, tasks: &Tasks, events: OnRecord) -> Result<Leases, Problem> {
+    let journal = place(config).map_or_else(Journal::none, Journal::new);
+    let leases = Leases::new(journal, Arc::new(events));
+    tasks.revoke_by(Arc::new(leases.clone()));
+    let left = leases.recover(broker)?;
+    if left > 0 {
+        tracing::warn!(left, "leases of a process that was killed are being revoked");
+    }
+    Ok(leases)
 }
 
 /// Beside the state where there is one, else in the first directory of the audit.

@@ -6,6 +6,7 @@
 //! again after it was killed (`revoke`).
 
 mod ask;
+mod desk;
 mod held;
 mod journal;
 mod revoke;
@@ -14,25 +15,18 @@ mod slot;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use ahash::RandomState;
-use arc_swap::ArcSwap;
 use futures_util::{StreamExt, stream};
-use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 
 use super::{
     basic,
     broker::{Broker, Choice, Credential},
     issue::{Fault, Request},
-    scope::{Scope, Uses},
+    scope::Scope,
 };
 use crate::{
     authority::{RevokeLeases, Revoking},
@@ -42,8 +36,9 @@ use crate::{
     refusal::{Reason, Refusal},
 };
 
+use desk::{Desk, OfTask};
 use held::Held;
-use slot::{Known, Next, Slot};
+use slot::{Next, Slot};
 
 pub use held::Listed;
 pub use journal::{Journal, JournalPlace};
@@ -76,37 +71,10 @@ pub trait LeaseEvents: Send + Sync {
 #[derive(Clone)]
 pub struct Leases(Arc<Desk>);
 
-struct Desk {
-    tasks: [RwLock<HashMap<u64, Arc<OfTask>, RandomState>>; PARTS],
-    /// All that is not revoked or expired, and whether its time is over.
-    held: Mutex<BTreeMap<u64, (Arc<Held>, bool)>>,
-    journal: Journal,
-    events: Arc<dyn LeaseEvents>,
-    next: AtomicU64,
-}
-
-const PARTS: usize = 16;
-/// Ways of asking that are remembered for a task; what is beyond is found by its scope.
-const KNOWN: usize = 1024;
-
-/// What a task has.
-struct OfTask {
-    task: Arc<Task>,
-    known: ArcSwap<Vec<Known>>,
-    over: AtomicBool,
-    held: Mutex<Vec<Arc<Held>>>,
-}
-
 impl Leases {
     #[must_use]
     pub fn new(journal: Journal, events: Arc<dyn LeaseEvents>) -> Self {
-        Self(Arc::new(Desk {
-            tasks: std::array::from_fn(|_| RwLock::default()),
-            held: Mutex::default(),
-            journal,
-            events,
-            next: AtomicU64::new(1),
-        }))
+        Self(Arc::new(Desk::new(journal, events)))
     }
 
     /// The lease for a permitted call. None in `observe`, where nothing is injected.
@@ -275,100 +243,6 @@ impl RevokeLeases for Leases {
     fn revoke(&self, task: &Arc<Task>) -> Option<Revoking> {
         let of = self.0.part(task.number).read().get(&task.number).cloned()?;
         Some(Box::pin(self.0.clone().end(of)))
-    }
-}
-
-impl Desk {
-    fn part(&self, task: u64) -> &RwLock<HashMap<u64, Arc<OfTask>, RandomState>> {
-        let [first, ..] = &self.tasks;
-        self.tasks.get(task as usize % PARTS).unwrap_or(first)
-    }
-
-    fn of_task(&self, task: &Arc<Task>) -> Arc<OfTask> {
-        if let Some(of) = self.part(task.number).read().get(&task.number) {
-            return of.clone();
-        }
-        let new = || OfTask { task: task.clone(), known: ArcSwap::default(), over: AtomicBool::new(false), held: Mutex::default() };
-        self.part(task.number).write().entry(task.number).or_insert_with(|| Arc::new(new())).clone()
-    }
-
-    fn forget(&self, of: &OfTask) {
-        self.part(of.task.number).write().remove(&of.task.number);
-    }
-
-    /// Gives the task nothing any more, and revokes what it has; waits for what is just being issued.
-    async fn end(self: Arc<Self>, of: Arc<OfTask>) {
-        let since = Instant::now();
-        self.forget(&of);
-        let held = {
-            let mut held = of.held.lock();
-            of.over.store(true, Ordering::Release);
-            std::mem::take(&mut *held)
-        };
-        let known = of.known.load_full();
-        known.iter().for_each(|k| k.slot.clear());
-        self.revoke_all(held, since).await;
-        for attempt in known.iter().filter_map(|k| k.slot.asking()) {
-            let _ = attempt.answered().await;
-        }
-    }
-
-    fn holds(&self, held: &Arc<Held>) {
-        self.held.lock().insert(held.id, (held.clone(), false));
-    }
-
-    /// Its time is over.
-    fn due(&self, held: &Held) {
-        if let Some((_, due)) = self.held.lock().get_mut(&held.id) {
-            *due = true;
-        }
-    }
-
-    /// Its issuer accepts it no more.
-    fn gone(&self, held: &Held) {
-        self.held.lock().remove(&held.id);
-        self.journal.gone(held);
-    }
-
-    /// Forgets what has expired.
-    fn expire(&self) {
-        let now = clock::utc();
-        let over: Vec<Arc<Held>> = self.held.lock().values().filter(|(h, _)| h.is_over(now)).map(|(h, _)| h.clone()).collect();
-        over.iter().for_each(|held| self.gone(held));
-    }
-}
-
-impl OfTask {
-    /// Keeps what was issued, in the place of `before`; false when the task is over.
-    fn hold(&self, new: &Arc<Held>, before: Option<&Arc<Held>>) -> bool {
-        let mut held = self.held.lock();
-        if self.over.load(Ordering::Acquire) {
-            return false;
-        }
-        let now = clock::utc();
-        held.retain(|h| before.is_none_or(|b| b.id != h.id) && !h.is_over(now));
-        held.push(new.clone());
-        true
-    }
-
-    /// The slot for a scope.
-    fn slot(&self, credential: &Arc<Credential>, scope: Scope, uses: Option<Uses>) -> Arc<Slot> {
-        let fits = |k: &&Known| k.slot.credential.is(credential) && k.slot.scope == scope;
-        let known = |all: &[Known]| all.iter().find(fits).map(|k| k.slot.clone());
-        if let Some(slot) = self.known.load().iter().find(|k| fits(k) && (uses.is_none() || k.uses == uses)).map(|k| k.slot.clone()) {
-            return slot;
-        }
-        let new = Arc::new(Slot::new(credential.clone(), scope.clone()));
-        let mut slot = new.clone();
-        self.known.rcu(|all| {
-            slot = known(all).unwrap_or_else(|| new.clone());
-            let mut all = (**all).clone();
-            if all.len() < KNOWN || !all.iter().any(|k| Arc::ptr_eq(&k.slot, &slot)) {
-                all.push(Known { uses: uses.clone(), slot: slot.clone() });
-            }
-            all
-        });
-        slot
     }
 }
 

@@ -185,10 +185,12 @@ impl House {
         match self.leases().lease(&choice, wanted).await {
             Ok(None) => Ok(permitted.armed(None)),
             // Rare, and large: kept out of the future that every call carries.
-            Ok(Some(lease)) if permitted.understood().body().streams() => match Box::pin(self.gather(rules, permitted, &lease)).await {
-                Ok(permitted) => Ok(permitted.armed(Some(lease))),
-                Err((permitted, refusal)) => Err(self.turn_known(rules, At::Permitted(permitted), refusal).await),
-            },
+            Ok(Some(lease)) if permitted.understood().body().streams() => {
+                match Box::pin(self.gather(rules, permitted, &choice, &lease)).await {
+                    Ok(permitted) => Ok(permitted.armed(Some(lease))),
+                    Err((permitted, refusal)) => Err(self.turn_known(rules, At::Permitted(permitted), refusal).await),
+                }
+            }
             Ok(lease) => Ok(permitted.armed(lease)),
             Err(refusal) => Err(self.turn_known(rules, At::Permitted(permitted), refusal).await),
         }

@@ -42,8 +42,11 @@ const SITES: usize = 1024;
 pub(super) struct Pool {
     sites: RwLock<HashMap<Destination, Arc<Site>, ahash::RandomState>>,
     /// Those where Remit shows a certificate, by that and whom it is for: never shared with other calls.
-    shown: RwLock<HashMap<([u8; 32], Destination), Arc<Site>, ahash::RandomState>>,
+    shown: RwLock<HashMap<Shown, Arc<Site>, ahash::RandomState>>,
 }
+
+/// What of a certificate decides whose connection it is, and where that leads.
+type Shown = ([u8; 32], Destination);
 
 /// One destination and its idle connections.
 pub(super) struct Site {

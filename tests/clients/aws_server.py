@@ -34,11 +34,11 @@ class Refused(Exception):
 
 class Aws:
     def __init__(self, authority):
-        import moto.core.authorization
         from moto import settings
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
         from werkzeug.serving import WSGIRequestHandler, make_server
 
+        self.ca = authority.pem
         settings.INITIAL_NO_AUTH_ACTION_COUNT = 0
         self.sessions: list[dict[str, str]] = []
         self.policies: dict[str, dict] = {}
@@ -71,6 +71,10 @@ class Aws:
         self.seen.clear()
         self.sessions.clear()
         self.ahead = 0
+        for bucket in ("acme", "private"):
+            for key in list(self.s3.buckets[bucket].keys):
+                if key != "hello.txt":
+                    self.s3.delete_object(bucket, key)
 
     def token(self, subject: str = "system:serviceaccount:agents:remit", audience: str = AUDIENCE, key=None) -> str:
         now = datetime.datetime.now(datetime.timezone.utc)

@@ -113,7 +113,7 @@ def replay(aws, session, used):
     import boto3
 
     role = next(r for r in sts_backends[aws_server.ACCOUNT]["aws"].assumed_roles if r.access_key_id == signed_by(used))
-    s3 = boto3.client("s3", region_name=REGION, endpoint_url=f"https://localhost:{aws.port}", verify=False, aws_access_key_id=role.access_key_id, aws_secret_access_key=role.secret_access_key, aws_session_token=role.session_token)
+    s3 = boto3.client("s3", region_name=REGION, endpoint_url=f"https://localhost:{aws.port}", verify=str(aws.ca), aws_access_key_id=role.access_key_id, aws_secret_access_key=role.secret_access_key, aws_session_token=role.session_token)
     try:
         s3.get_object(Bucket="acme", Key="hello.txt")
     except s3.exceptions.ClientError as e:

@@ -115,6 +115,8 @@ def test_a_body_that_streams_is_read_whole_where_its_hash_is_wanted(gateway, aws
     assert gateway.call(task, "PUT", GATEWAY, "/prod/files/c", hashed, BIG).status == 200, "the client said it: it streams by"
     large = gateway.call(task, "PUT", GATEWAY, "/prod/files/d", {}, BIG * 2)
     assert large.status == 413 and b"limits.body.llm" in large.body
+    leaked = gateway.call(task, "PUT", GATEWAY, "/prod/files/e", {}, b"x" * 100_000 + aws.secret.encode() + b"x" * 100_000)
+    assert leaked.status == 403 and leaked.header("remit-reason") == "foreign_credential", "it is searched as any other"
     assert len(aws.seen) == 4
 
 

@@ -43,6 +43,22 @@ impl Delegations {
     /// `delegation_invalid`; the status of an agent of the chain that is registered here;
     /// `state_unavailable` when no more tokens can be remembered.
     pub fn receive(&self, text: &[u8], ours: &str, registry: &Registry, used: &Used, now: Moment) -> Result<Received, Refusal> {
+        self.receive_from(text, ours, registry, used, now, |_| Ok(()))
+    }
+
+    /// The same from a caller of whom `may` says whether he may present it; if he may not, it is not used up.
+    ///
+    /// # Errors
+    /// As [`Delegations::receive`], and what `may` says.
+    pub fn receive_from(
+        &self,
+        text: &[u8],
+        ours: &str,
+        registry: &Registry,
+        used: &Used,
+        now: Moment,
+        may: impl FnOnce(&Received) -> Result<(), Refusal>,
+    ) -> Result<Received, Refusal> {
         let links = self.walk(text, ours, now).map_err(|why| invalid(&why))?;
         let Some(newest) = links.first() else { return Err(invalid("it has no link")) };
         for link in &links {
@@ -50,7 +66,6 @@ impl Delegations {
             known.map_or(Ok(()), Err)?;
         }
         let expires = OffsetDateTime::from_unix_timestamp(newest.expires).map_err(|_| invalid("its `exp` is no date"))?;
-        used.once(&newest.issuer, &newest.jti, expires, now)?;
         let principal = Principal { id: newest.subject.clone(), verified: newest.proven, claims: json!({}) };
         let mut chain = vec![Link { kind: LinkKind::Principal, id: newest.subject.clone(), workflow: None, grants: None }];
         // By value: what these agents may do is what they were granted, not what a workflow here says.
@@ -61,7 +76,7 @@ impl Delegations {
             grants: Some(grants::to_json(&l.grants)),
         }));
         let whole = std::str::from_utf8(text).map_err(|_| invalid("it is no text"))?;
-        Ok(Received {
+        let received = Received {
             principal,
             links: chain,
             from: newest.issuer.clone(),
@@ -69,7 +84,10 @@ impl Delegations {
             expires,
             certificate: newest.certificate,
             text: Secret::new(whole.into()),
-        })
+        };
+        may(&received)?;
+        used.once(&newest.issuer, &newest.jti, expires, now)?;
+        Ok(received)
     }
 
     fn walk(&self, text: &[u8], ours: &str, now: Moment) -> Result<Vec<Read>, String> {

@@ -67,7 +67,7 @@ fn entry(value: &Value<'_>, asks: &[&str]) -> Option<ScopeSpec> {
         None => Vec::new(),
         Some(texts) => texts?.into_iter().map(|r| Box::from(&*r.name)).collect(),
     };
-    if let Some(wrong) = intents.iter().find(|i: &&Box<str>| i.strip_suffix('*').unwrap_or(i).contains('*')) {
+    if let Some(wrong) = intents.iter().map(|i| &**i).find(|i: &&str| i.strip_suffix('*').unwrap_or(i).contains('*')) {
         value.wrong(format!("`{wrong}` has a `*` before its end"), "a `*` may only end it, as in github.issues.*");
         return None;
     }

@@ -4,6 +4,7 @@ use serde_json::Value as Json;
 
 use crate::config::{
     CredentialKind, Endpoint, InjectSpec, ScopeSpec, SecretSource,
+    node::Kind,
     read::{Fields, Value, shown},
 };
 
@@ -42,6 +43,12 @@ pub enum VaultLogin {
         role: String,
         jwt: SecretSource,
     },
+    /// By Remit's own JWT-SVID for an audience.
+    Svid {
+        mount: String,
+        role: String,
+        audience: String,
+    },
 }
 
 /// Which fields of what the path holds are the credential.
@@ -60,6 +67,7 @@ impl VaultLogin {
         match self {
             Self::Token(secret) | Self::Jwt { jwt: secret, .. } => Some(secret),
             Self::AppRole { secret_id, .. } => secret_id.as_ref(),
+            Self::Svid { .. } => None,
         }
     }
 }
@@ -111,11 +119,25 @@ fn login(value: &Value<'_>) -> Option<VaultLogin> {
 fn by_jwt(value: &Value<'_>, method: &'static str, usual: Option<&str>) -> Option<VaultLogin> {
     let fields = value.fields(&["mount", "role", "jwt"])?;
     let role = fields.required("role", "name the role of the auth method").and_then(|v| v.text().map(str::to_owned));
+    if let Some(audience) = fields.optional("jwt").and_then(svid) {
+        return Some(VaultLogin::Svid { mount: mount(&fields, method)?, role: role?, audience: audience? });
+    }
     let jwt = match (fields.has("jwt"), usual) {
         (false, Some(path)) => Some(SecretSource::File(path.into())),
-        _ => fields.required("jwt", "say where the token is: {file: PATH}").and_then(secret),
+        _ => fields.required("jwt", "say where the token is: {file: PATH}, or {svid: AUDIENCE}").and_then(secret),
     };
     Some(VaultLogin::Jwt { method, mount: mount(&fields, method)?, role: role?, jwt: jwt? })
+}
+
+/// `{svid: AUDIENCE}`; None where it is something else.
+fn svid(value: &Value<'_>) -> Option<Option<String>> {
+    let Kind::Map(_) = value.node.kind else { return None };
+    value.entries()?.iter().any(|(key, _)| *key == "svid").then_some(())?;
+    let audience = value.fields(&["svid"]).and_then(|fields| {
+        let audience = fields.required("svid", "write the audience that the role is bound to")?;
+        audience.text().map(str::to_owned)
+    });
+    Some(audience)
 }
 
 fn mount(fields: &Fields<'_>, usual: &str) -> Option<String> {

@@ -37,7 +37,7 @@ pub(in crate::credential) struct Certificate {
 
 #[derive(Debug)]
 enum From {
-    Files { cert: Watched, key: Watched },
+    Files { cert: Box<Watched>, key: Box<Watched> },
     Svid(Arc<dyn OwnSvids>),
 }
 
@@ -62,8 +62,8 @@ impl Certificate {
         let from = match &spec.from {
             CertificateFrom::Svid => From::Svid(svids().map_err(|p| p.key("svid"))?),
             CertificateFrom::Files { cert, key } => From::Files {
-                cert: Watched::text(&SecretSource::File(cert.clone()), made.env).map_err(|p| p.key("cert"))?,
-                key: Watched::text(&SecretSource::File(key.clone()), made.env).map_err(|p| p.key("key"))?,
+                cert: Watched::text(&SecretSource::File(cert.clone()), made.env).map(Box::new).map_err(|p| p.key("cert"))?,
+                key: Watched::text(&SecretSource::File(key.clone()), made.env).map(Box::new).map_err(|p| p.key("key"))?,
             },
         };
         let own = Self { name: made.name.clone(), from, server, ready: ArcSwapOption::empty(), broken: AtomicBool::new(false) };

@@ -85,7 +85,7 @@ impl Oauth {
 
     async fn asked(&self, ask: &Ask, turn: Option<&kept::Turn<'_>>) -> Result<Given, Fault> {
         let mut form = Form::default();
-        self.grant.fill(&mut form, ask, turn, &self.token)?;
+        self.grant.fill(&mut form, ask, turn, &self.token).await?;
         let scopes = ask.scope.texts("scope");
         if !scopes.is_empty() {
             form.push("scope", scopes.join(" "));

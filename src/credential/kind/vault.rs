@@ -5,6 +5,7 @@
 
 mod api;
 mod handle;
+mod login;
 
 use std::{borrow::Cow, time::Duration};
 
@@ -15,11 +16,11 @@ use serde_json::{Value, json};
 use super::Made;
 use crate::{
     call::{Inject, Task},
-    config::{InjectSpec, VaultLogin, VaultSecret, VaultSpec},
+    config::{InjectSpec, VaultSecret, VaultSpec},
     credential::{
         issue::{Ask, Fault, IssueCredential, Issued, Pending, Revoked},
         issuer::Issuer,
-        source::{self, Watched},
+        source::Watched,
     },
     problem::Problem,
     secret::Secret,
@@ -27,6 +28,7 @@ use crate::{
 
 use api::{Api, Session};
 use handle::Handle;
+use login::Login;
 
 /// How long a task's token lives there without being renewed: if Remit is gone, so is it.
 const TTL: Duration = Duration::from_secs(3600);
@@ -46,30 +48,9 @@ pub(in crate::credential) struct Vault {
     inject: InjectSpec,
 }
 
-#[derive(Debug)]
-enum Login {
-    Token(Watched),
-    AppRole { mount: String, role_id: String, secret_id: Option<Watched> },
-    Jwt { mount: String, role: String, jwt: Watched },
-}
-
 impl Vault {
     pub(in crate::credential) fn new(spec: &VaultSpec, made: &Made<'_>) -> Result<Self, Problem> {
-        let watched = |source: &crate::config::SecretSource, key: &str| {
-            Watched::line(source, made.env)
-                .map_err(|p| if p.key.is_some() { p } else { p.key(format!("login.{key}.{}", source::key(source))) })
-        };
-        let login = match &spec.login {
-            VaultLogin::Token(source) => Login::Token(watched(source, "token")?),
-            VaultLogin::AppRole { mount, role_id, secret_id } => Login::AppRole {
-                mount: mount.clone(),
-                role_id: role_id.clone(),
-                secret_id: secret_id.as_ref().map(|s| watched(s, "approle.secret_id")).transpose()?,
-            },
-            VaultLogin::Jwt { method, mount, role, jwt } => {
-                Login::Jwt { mount: mount.clone(), role: role.clone(), jwt: watched(jwt, &format!("{method}.jwt"))? }
-            }
-        };
+        let login = Login::new(&spec.login, made)?;
         let issuer = Issuer::new(made.fetch.clone(), spec.address.clone());
         let api = Api::new(issuer, spec.namespace.as_deref()).map_err(|why| Problem::new(why).key("namespace"))?;
         Ok(Self { api, login, secret: spec.secret.clone(), inject: spec.inject.clone() })
@@ -77,20 +58,10 @@ impl Vault {
 
     /// The token that Remit acts with: a new session, or the one it was given.
     async fn session(&self) -> Result<Session, Fault> {
-        let (path, body) = match &self.login {
-            Login::Token(token) => return Ok(Session::given(token.with(str::to_owned))),
-            Login::AppRole { mount, role_id, secret_id } => {
-                let mut body = json!({"role_id": role_id});
-                if let Some(secret_id) = secret_id {
-                    body["secret_id"] = secret_id.with(|text| Value::from(text));
-                }
-                (format!("auth/{mount}/login"), body)
-            }
-            Login::Jwt { mount, role, jwt } => {
-                (format!("auth/{mount}/login"), json!({"role": role, "jwt": jwt.with(|text| Value::from(text))}))
-            }
-        };
-        self.api.log_in(&path, &body).await
+        match self.login.ask().await? {
+            login::By::Token(token) => Ok(Session::given(token)),
+            login::By::Asking(path, body) => self.api.log_in(&path, &body).await,
+        }
     }
 
     async fn give(&self, ask: &Ask) -> Result<Issued, Fault> {
@@ -285,15 +256,6 @@ impl IssueCredential for Vault {
 
     fn refresh(&self) -> Result<bool, Problem> {
         self.login.secret().map_or(Ok(false), |secret| secret.refresh(|_| Ok(())))
-    }
-}
-
-impl Login {
-    fn secret(&self) -> Option<&Watched> {
-        match self {
-            Self::Token(secret) | Self::Jwt { jwt: secret, .. } => Some(secret),
-            Self::AppRole { secret_id, .. } => secret_id.as_ref(),
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{
-    Desk, OfTask,
+    desk::{Desk, OfTask},
     held::Held,
     slot::{Attempt, Ready, Slot},
 };

@@ -5,7 +5,7 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 
-use super::{Desk, held::Held};
+use super::{desk::Desk, held::Held};
 use crate::{clock, credential::issue::Revoked};
 
 /// Issuers that are told at one time.

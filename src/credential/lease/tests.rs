@@ -1,10 +1,11 @@
 use std::{
     collections::BTreeSet,
     path::PathBuf,
-    sync::atomic::{AtomicBool, AtomicUsize},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use http::{HeaderMap, Method, Version};
+use parking_lot::Mutex;
 use serde_json::json;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
@@ -90,7 +91,7 @@ fn credential(issuer: Counting) -> (Arc<Credential>, Arc<Counting>) {
 
 fn task(number: u64, lifetime: Duration) -> Arc<Task> {
     Arc::new(Task {
-        id: TaskId::new(number.into()),
+        id: TaskId::new(number),
         number,
         agent: Arc::new(AgentRef { id: "bot".into(), owner: "o".into(), spiffe_id: None }),
         workflow: "w".into(),

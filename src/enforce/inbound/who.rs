@@ -41,7 +41,8 @@ impl House {
         now: Moment,
     ) -> Result<Entrant, Refusal> {
         let proven = self.proven(rules, entrance, door, &head.headers, now).await?;
-        let received = self.received(rules, entrance, &head.headers, now)?;
+        let certificate = door.proof.as_ref().and_then(|p| p.certificate);
+        let received = self.received(rules, entrance, &head.headers, now, |received| proven.may_present(received, certificate))?;
         if received.is_none() && entrance.config.delegation_required {
             return Err(Refusal::new(
                 Reason::DelegationInvalid,
@@ -51,10 +52,7 @@ impl House {
         let came_by_token = entrance.config.requires == Requires::Token;
         let proof = proven.proof.clone();
         let principal = match (&received, proven) {
-            (Some(received), proven) => {
-                proven.may_present(received, door.proof.as_ref().and_then(|p| p.certificate))?;
-                proven.principal.unwrap_or_else(|| received.principal.clone())
-            }
+            (Some(received), proven) => proven.principal.unwrap_or_else(|| received.principal.clone()),
             (None, proven) => match (proven.principal, proven.proof) {
                 (Some(principal), _) => principal,
                 (None, Some(proof)) => itself(&proof.identity),
@@ -65,13 +63,20 @@ impl House {
     }
 
     /// The delegation token of a request, believed.
-    fn received(&self, rules: &Rules, entrance: &Entrance, headers: &HeaderMap, now: Moment) -> Result<Option<Received>, Refusal> {
+    fn received(
+        &self,
+        rules: &Rules,
+        entrance: &Entrance,
+        headers: &HeaderMap,
+        now: Moment,
+        may: impl FnOnce(&Received) -> Result<(), Refusal>,
+    ) -> Result<Option<Received>, Refusal> {
         let Some(value) = single(headers, &token::FIELD)? else { return Ok(None) };
         let agent = rules.registry.agent(&entrance.config.agent);
         let Some(ours) = agent.and_then(|a| a.spec.spiffe_id.as_deref()) else {
             return Err(Refusal::new(Reason::DelegationInvalid, "the agent has no SPIFFE ID, so no delegation token can be for it"));
         };
-        entrance.delegations.receive(value.as_bytes(), ours, &rules.registry, self.used_tokens(), now).map(Some)
+        entrance.delegations.receive_from(value.as_bytes(), ours, &rules.registry, self.used_tokens(), now, may).map(Some)
     }
 
     /// Who calls, as the config wants it proven.

@@ -34,9 +34,10 @@ impl OauthSpec {
                     SubjectSpec::Held(s, _) => Some(s),
                     SubjectSpec::Principal(_) => None,
                 };
-                let actor = actor.as_ref().map(|actor| match actor {
-                    ActorSpec::Held(s, _) => s,
-                    ActorSpec::Signed(s) => &s.key.pem,
+                let actor = actor.as_ref().and_then(|actor| match actor {
+                    ActorSpec::Held(s, _) => Some(s),
+                    ActorSpec::Signed(s) => Some(&s.key.pem),
+                    ActorSpec::Svid(_) => None,
                 });
                 (subject, actor)
             }
@@ -149,5 +150,7 @@ pub enum SubjectSpec {
 pub enum ActorSpec {
     /// The agent's own token, a JWT-SVID say, that is renewed in its place.
     Held(SecretSource, TokenType),
+    /// Remit's own JWT-SVID for this audience, where Remit runs beside one agent and has its identity.
+    Svid(Box<str>),
     Signed(SignedSpec),
 }

@@ -39,7 +39,7 @@ pub(super) struct Assumed {
 /// What STS is shown.
 #[derive(Debug)]
 enum Proof {
-    Keys(Source),
+    Keys(Box<Source>),
     Token(Watched),
 }
 
@@ -50,7 +50,7 @@ impl Assumed {
         };
         let proof = match (&role.web_identity, keys) {
             (Some(at), _) => token(at)?,
-            (None, Some(keys)) => Proof::Keys(keys),
+            (None, Some(keys)) => Proof::Keys(Box::new(keys)),
             (None, None) => return Err(Problem::new("nothing proves who assumes the role").key("access_key_id")),
         };
         let region = spec.region.clone().or_else(|| hosts.iter().find_map(|h| place::said_by(h)?.region));

@@ -122,6 +122,8 @@ fn refused(why: &str) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn read(scope: Value) -> Result<Asked, Fault> {
@@ -190,6 +192,33 @@ mod tests {
             (json!({"repositories": [{}]}), "repository"),
         ] {
             assert!(given(change.clone()).is_some_and(|w| w.contains(wants)), "{change}");
+        }
+    }
+
+    fn permissions() -> impl Strategy<Value = Vec<Option<usize>>> {
+        proptest::collection::vec(proptest::option::of(0usize..3), 3)
+    }
+
+    proptest! {
+        /// By levels: none, read, write, admin of three permissions; and some of four repositories.
+        #[test]
+        fn a_token_is_wider_exactly_when_something_of_it_is(
+            (asked, given) in (permissions(), permissions()),
+            (named, had) in (proptest::collection::btree_set(0usize..4, 1..4), proptest::collection::btree_set(0usize..4, 0..4)),
+        ) {
+            prop_assume!(asked.iter().any(Option::is_some));
+            let of = |levels: &[Option<usize>]| -> Map<String, Value> {
+                let word = |level: usize| Value::from(["read", "write", "admin"][level]);
+                levels.iter().zip(["issues", "contents", "actions"]).filter_map(|(l, name)| Some((name.to_owned(), word((*l)?)))).collect()
+            };
+            let repository = |n: &usize| json!({"name": format!("r{n}"), "owner": {"login": "acme"}});
+            let scope = json!({"repositories": named.iter().map(|n| format!("acme/r{n}")).collect::<Vec<_>>(), "permissions": of(&asked)});
+            let answer = json!({
+                "permissions": of(&given), "repository_selection": "selected",
+                "repositories": had.iter().map(repository).collect::<Vec<_>>(),
+            });
+            let more = given.iter().zip(&asked).any(|(given, asked)| given > asked) || !had.is_subset(&named);
+            prop_assert_eq!(read(scope).unwrap().wider(answer.as_object().unwrap()).is_some(), more);
         }
     }
 }

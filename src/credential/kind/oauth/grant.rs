@@ -17,6 +17,7 @@ use crate::{
         source::Watched,
     },
     problem::Problem,
+    tls::OwnSvids,
 };
 
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub(super) struct Refresh {
 pub(super) enum Token {
     Held(Watched),
     Signed(Box<Signer>),
+    /// A JWT-SVID for this audience.
+    Svid(Box<str>, Arc<dyn OwnSvids>),
 }
 
 #[derive(Debug)]
@@ -67,6 +70,7 @@ impl Grant {
                 actor: match actor {
                     None => None,
                     Some(ActorSpec::Held(from, kind)) => Some((Token::Held(held("actor", from)?), *kind)),
+                    Some(ActorSpec::Svid(audience)) => Some((Token::svid(audience, made)?, TokenType::Jwt)),
                     Some(ActorSpec::Signed(spec)) => Some((signed(spec, "actor")?, TokenType::Jwt)),
                 },
             },
@@ -87,7 +91,7 @@ impl Grant {
     }
 
     /// Adds what the token is asked for by.
-    pub(super) fn fill(&self, form: &mut Form, ask: &Ask, turn: Option<&Turn<'_>>, to: &Issuer) -> Result<(), Fault> {
+    pub(super) async fn fill(&self, form: &mut Form, ask: &Ask, turn: Option<&Turn<'_>>, to: &Issuer) -> Result<(), Fault> {
         match self {
             Self::ClientCredentials => form.push("grant_type", "client_credentials"),
             Self::Refresh(_) => {
@@ -98,14 +102,14 @@ impl Grant {
             }
             Self::JwtBearer(token) => {
                 form.push("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer");
-                form.push("assertion", token.text(ask, to)?);
+                form.push("assertion", token.text(ask, to).await?);
             }
             Self::Exchange { subject, actor } => {
                 form.push("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange");
                 form.push("requested_token_type", TokenType::AccessToken.urn());
                 subject.fill(form, ask)?;
                 if let Some((token, kind)) = actor {
-                    form.push("actor_token", token.text(ask, to)?);
+                    form.push("actor_token", token.text(ask, to).await?);
                     form.push("actor_token_type", kind.urn());
                 }
             }
@@ -178,23 +182,35 @@ impl Grant {
         };
         token.into_iter().filter_map(|token| match token {
             Token::Signed(signer) => Some(&**signer),
-            Token::Held(_) => None,
+            Token::Held(_) | Token::Svid(..) => None,
         })
     }
 }
 
 impl Token {
+    fn svid(audience: &str, made: &Made<'_>) -> Result<Self, Problem> {
+        let none = || {
+            let help = "add `spiffe: {workload_api: env}`, or the socket of the SPIFFE agent";
+            Problem::new("nothing says where an SVID comes from").key("actor.svid").help(help)
+        };
+        Ok(Self::Svid(audience.into(), made.svids.cloned().ok_or_else(none)?))
+    }
+
     fn held(&self) -> Option<&Watched> {
         match self {
             Self::Held(held) => Some(held),
-            Self::Signed(_) => None,
+            Self::Signed(_) | Self::Svid(..) => None,
         }
     }
 
-    fn text(&self, ask: &Ask, to: &Issuer) -> Result<String, Fault> {
+    async fn text(&self, ask: &Ask, to: &Issuer) -> Result<String, Fault> {
         match self {
             Self::Held(held) => Ok(held.with(str::to_owned)),
             Self::Signed(signer) => signer.sign(Some(&ask.task), to.now()),
+            Self::Svid(audience, svids) => {
+                let token = svids.token(audience).await.map_err(Fault::Unavailable)?;
+                Ok(token.expose().clone())
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     config::{ActorSpec, AssertionSpec, ClientProof, ClientSpec, KeySpec, OauthGrant, SecretSource, SignedSpec, SubjectSpec, TokenType},
     credential::kind::scripted::{Asked, Scripted, ask, json, made, secret},
     jose::{Algorithm, Token, fixture::Issuer as Key, fixture::pem},
+    tls::{Bundles, DomainRoots, OwnSvids, TokenSvid},
 };
 
 const SECRET: &str = "s+cr%t of the client";
@@ -212,4 +213,51 @@ async fn revocation_takes_back_what_there_is() {
     assert_eq!(oauth.revoke(b"self-contained").await, Ok(Revoked::Irrevocable));
     assert!(matches!(oauth.revoke(b"down").await, Err(Fault::Unavailable(_))));
     assert!(matches!(oauth.revoke(b"not-ours").await, Err(Fault::Refused(why)) if why.contains("`re mit`")));
+}
+
+/// A Workload API that gives a new JWT-SVID each time.
+#[derive(Debug, Default)]
+struct Svids(std::sync::atomic::AtomicUsize);
+
+impl Bundles for Svids {
+    fn roots(&self, _: &str) -> Option<DomainRoots> {
+        None
+    }
+}
+
+impl OwnSvids for Svids {
+    fn own(&self) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        None
+    }
+
+    fn token<'a>(&'a self, audience: &'a str) -> TokenSvid<'a> {
+        let nth = self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let answer = if audience == "down" {
+            Err("the Workload API is down".to_owned())
+        } else {
+            Ok(Secret::new(format!("svid-{nth}-for-{audience}")))
+        };
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+#[tokio::test]
+async fn remits_own_svid_says_who_acts() {
+    let server = Scripted::new(0, |_| json(200, json!({"access_token": "abcdef", "token_type": "Bearer"}))).await;
+    let acting = |audience: &str| {
+        let actor = Some(ActorSpec::Svid(audience.into()));
+        spec(&server, OauthGrant::TokenExchange { subject: SubjectSpec::Held(secret(), TokenType::Jwt), actor })
+    };
+    let problem = made(SECRET, |made| Oauth::new(&acting("id"), made)).unwrap_err();
+    assert!(problem.to_string().contains("workload_api") && problem.key.as_deref() == Some("actor.svid"), "{problem}");
+    let svids: Arc<dyn OwnSvids> = Arc::new(Svids::default());
+    let with = |audience: &str| made(SECRET, |made| Oauth::new(&acting(audience), &Made { svids: Some(&svids), ..*made })).unwrap();
+    let oauth = with("id");
+    for _ in 0..2 {
+        oauth.issue(&ask(json!({"scope": "a"}))).await.unwrap();
+    }
+    let shown: Vec<String> = server.asked().iter().map(|a: &Asked| a.form("actor_token")).collect();
+    assert_eq!(shown, ["svid-0-for-id", "svid-1-for-id"]);
+    assert!(server.asked()[0].form("actor_token_type").ends_with(":jwt"));
+    assert!(matches!(with("down").issue(&ask(json!({"scope": "a"}))).await, Err(Fault::Unavailable(why)) if why.contains("is down")));
 }

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::VaultLogin;
 use crate::credential::kind::scripted::{self, Asked as Seen, Scripted, ask, made};
 
 const SECRET: &str = "secret-id-0123456789";
