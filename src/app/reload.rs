@@ -72,6 +72,7 @@ impl Reloader {
                 self.warn_of_fixed(&rules.config);
                 rules.begin();
                 self.house.tasks().bound_by(&rules.config.tasks);
+                self.house.leases().know(&rules.broker);
                 self.house.replace(rules);
                 let ended = self.house.tasks().review(&self.house.rules().registry, Moment::now());
                 self.house.metrics().reload(true);

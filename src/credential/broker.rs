@@ -200,6 +200,11 @@ impl Broker {
         self.credentials.values().any(|c| c.issuer.scoped())
     }
 
+    /// Who issues each credential.
+    pub(super) fn issuers(&self) -> impl Iterator<Item = (Arc<str>, Arc<dyn IssueCredential>)> {
+        self.credentials.iter().map(|(name, c)| (name.clone(), c.issuer.clone()))
+    }
+
     /// Who issues the credential of this name.
     pub(super) fn issuer(&self, name: &str) -> Option<Arc<dyn IssueCredential>> {
         self.credentials.get(name).map(|c| c.issuer.clone())

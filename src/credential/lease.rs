@@ -181,6 +181,11 @@ impl Leases {
         }
     }
 
+    /// Revokes by way of the issuers as they are loaded now: their secrets may have changed since.
+    pub fn know(&self, broker: &Broker) {
+        *self.0.issuers.lock() = broker.issuers().collect();
+    }
+
     /// Forgets what has expired.
     pub fn expire(&self) {
         self.0.expire();

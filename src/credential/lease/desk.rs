@@ -21,6 +21,7 @@ use crate::{
     clock,
     credential::{
         broker::Credential,
+        issue::IssueCredential,
         scope::{Scope, Uses},
     },
 };
@@ -30,6 +31,8 @@ pub(super) struct Desk {
     pub(super) tasks: [RwLock<HashMap<u64, Arc<OfTask>, RandomState>>; PARTS],
     /// All that is not revoked or expired, and whether its time is over.
     pub(super) held: Mutex<BTreeMap<u64, (Arc<Held>, bool)>>,
+    /// Who issues each credential, as it was last loaded: with the secrets that are good now.
+    pub(super) issuers: Mutex<HashMap<Arc<str>, Arc<dyn IssueCredential>>>,
     pub(super) journal: Journal,
     pub(super) events: Arc<dyn LeaseEvents>,
     pub(super) next: AtomicU64,
@@ -50,7 +53,7 @@ pub(super) struct OfTask {
 impl Desk {
     pub(super) fn new(journal: Journal, events: Arc<dyn LeaseEvents>) -> Self {
         let (tasks, held) = (std::array::from_fn(|_| RwLock::default()), Mutex::default());
-        Self { tasks, held, journal, events, next: AtomicU64::new(1) }
+        Self { tasks, held, issuers: Mutex::default(), journal, events, next: AtomicU64::new(1) }
     }
 
     pub(super) fn part(&self, task: u64) -> &RwLock<HashMap<u64, Arc<OfTask>, RandomState>> {

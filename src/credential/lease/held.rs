@@ -56,10 +56,11 @@ pub struct Listed {
 }
 
 impl Held {
-    /// Tells its issuer to accept it no more.
-    pub(super) async fn revoke(&self) -> Result<Revoked, Fault> {
+    /// Tells its issuer to accept it no more: as it is configured now, where it still is.
+    pub(super) async fn revoke(&self, now: Option<Arc<dyn IssueCredential>>) -> Result<Revoked, Fault> {
         let Some(handle) = &self.handle else { return Ok(Revoked::Irrevocable) };
-        let Some(issuer) = &self.issuer else {
+        let now = now.filter(|issuer| issuer.kind() == &*self.kind);
+        let Some(issuer) = now.as_ref().or(self.issuer.as_ref()) else {
             return Err(Fault::Refused(format!(
                 "the credential `{}` is not configured any more: nobody can revoke its lease",
                 self.credential

@@ -44,7 +44,8 @@ impl Desk {
 
     /// False when it must be tried again.
     async fn try_to_revoke(&self, held: &Arc<Held>, since: Instant) -> bool {
-        match held.revoke().await {
+        let issuer = self.issuers.lock().get(&held.credential).cloned();
+        match held.revoke(issuer).await {
             Ok(revoked) => {
                 self.events.revoked(held.listed(false), revoked == Revoked::Done, since.elapsed());
                 // What nobody can revoke lives on, and stays in the list until it expires.

@@ -387,3 +387,17 @@ fn journals(dir: &PathBuf) -> Vec<PathBuf> {
     let all = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
     all.filter(|p| p.extension().is_some_and(|e| e == "sealed")).collect()
 }
+
+#[tokio::test]
+async fn what_is_issued_is_revoked_with_the_secrets_that_are_good_now() {
+    let (old, issuer) = credential(Counting::default());
+    let (new, after) = credential(Counting::default());
+    let (leases, task) = (Leases::default(), task(1, PATIENT));
+    want(&leases, &old, &task, "web").await.unwrap();
+    issuer.down.store(true, Ordering::SeqCst);
+    leases.know(&Broker::of(new));
+    after.live.lock().insert("token-number-00000001".to_owned());
+    end(&task);
+    leases.revoke(&task).unwrap().await;
+    assert!(after.live.lock().is_empty() && issuer.refusals.load(Ordering::SeqCst) == 0);
+}
