@@ -159,8 +159,9 @@ class Aws:
                 self._check_asked(form)
             if "execute-api" in headers["host"]:
                 self._check_own_api(environ, headers, body)
-                begin("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "7")])
-                return [b"signed\n"]
+                echoed = json.dumps(headers).encode()
+                begin("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(echoed)))])
+                return [echoed]
         except Refused as refused:
             xml = f"<ErrorResponse><Error><Type>Sender</Type><Code>{refused.code}</Code><Message>{refused.message}</Message></Error></ErrorResponse>".encode()
             begin(f"{refused.status} Refused", [("Content-Type", "text/xml"), ("Content-Length", str(len(xml)))])
@@ -204,14 +205,14 @@ class Aws:
         from botocore.credentials import Credentials
 
         found = re.fullmatch(r"AWS4-HMAC-SHA256 Credential=(\w+)/\d+/\S+/aws4_request, SignedHeaders=(\S+), Signature=(\w+)", headers.get("authorization", ""))
-        if not found or found[1] != self.id:
+        if not found:
             raise Refused(403, "MissingAuthenticationToken")
         kept = {n: headers[n] for n in found[2].split(";") if n in headers}
         if "content-type" in found[2]:
             kept["content-type"] = environ["CONTENT_TYPE"]
         request = AWSRequest(environ["REQUEST_METHOD"], f"https://{headers['host']}{environ['RAW_URI']}", kept, body)
         request.context["timestamp"] = headers["x-amz-date"]
-        auth = SigV4Auth(Credentials(self.id, self.secret), "execute-api", REGION)
+        auth = SigV4Auth(Credentials(found[1], self._secret(found[1]), headers.get("x-amz-security-token")), "execute-api", REGION)
         text = auth.string_to_sign(request, auth.canonical_request(request))
         if auth.signature(text, request) != found[3]:
             raise Refused(403, "SignatureDoesNotMatch")

@@ -13,7 +13,7 @@ import agent
 import aws_server
 import pytest
 import workspace as ws
-from aws_lab import BOTO, EVERY_WAY, KEYS_KEPT, RCLONE, REGISTRY, S3, STS
+from aws_lab import BOTO, EVERY_WAY, KEYS_KEPT, RCLONE, REGISTRY, S3, STS, signed_by
 
 SIGNATURE = "0" * 64
 BIG = os.urandom(1 << 20) * 3
@@ -118,6 +118,23 @@ def test_a_body_that_streams_is_read_whole_where_its_hash_is_wanted(gateway, aws
     leaked = gateway.call(task, "PUT", GATEWAY, "/prod/files/e", {}, b"x" * 100_000 + aws.secret.encode() + b"x" * 100_000)
     assert leaked.status == 403 and leaked.header("remit-reason") == "foreign_credential", "it is searched as any other"
     assert len(aws.seen) == 4
+
+
+@pytest.mark.parametrize("role", [False, True])
+def test_an_answer_that_echoes_the_request_shows_no_key(work_aws, aws, role):
+    work_aws.write("catalog/orders.yaml", CATALOG)
+    registry = {**REGISTRY, "workflows": [{**REGISTRY["workflows"][0], "grants": [{"intents": ["orders.files.put"]}], "credential": "s3"}]}
+    allow = [{"intents": ["orders.files.put"], "allow": [{"action": "execute-api:Invoke", "resource": "*"}]}]
+    credential = {**STS, "scope": allow} if role else {}
+    with work_aws.serve(catalog=["builtin", "catalog/*.yaml"], registry=registry, credential=credential) as running:
+        answer = running.call(running.task(), "PUT", GATEWAY, "/prod/files/a", {"x-amz-security-token": "mine", "x-mine": "kept"}, b"1")
+    assert answer.status == 200, answer.body
+    echoed, sent = answer.json(), aws.seen[-1]["headers"]
+    assert echoed["x-mine"] == "kept" and len(echoed["authorization"]) == len(sent["authorization"])
+    key_id = signed_by(aws.seen[-1])
+    assert (key_id != aws.id) == role and ("x-amz-security-token" in sent) == role
+    for secret in (key_id, aws.secret, sent.get("x-amz-security-token", aws.secret)):
+        assert secret.encode() not in answer.body, "scrubbed"
 
 
 # rclone: a second verifier, and a client in Go

@@ -1,6 +1,7 @@
 //! Against the results that AWS publishes: the examples of its documentation, and its suite for signers.
 
 use http::HeaderValue;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -206,6 +207,20 @@ fn paths_are_escaped_once_for_s3_and_twice_for_others() {
         ("/", "/", "/"),
     ] {
         assert_eq!((path(&s3, wire).as_str(), path(&other, wire).as_str()), (once, twice), "{wire}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn spellings_that_are_read_alike_are_signed_alike(pairs in prop::collection::vec(("[a-c+ %/=&é]{1,4}", "[a-c+ %/=&~é]{0,4}"), 0..5)) {
+        let plain = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let form = |text: &str| plain(text).replace("%20", "+").to_lowercase().replace("%2b", "%2B");
+        let one: Vec<String> = pairs.iter().map(|(n, v)| format!("{}={}", plain(n), plain(v))).collect();
+        let other: Vec<String> = pairs.iter().rev().map(|(n, v)| format!("{}={}", form(n), form(v))).collect();
+        let canonical = query(&one.join("&"));
+        prop_assert_eq!(&canonical, &query(&other.join("&")));
+        // What is canonical stays so.
+        prop_assert_eq!(&canonical, &query(&canonical));
     }
 }
 
