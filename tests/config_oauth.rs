@@ -42,6 +42,7 @@ fn problems(body: &str) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn what_is_wrong_is_named() {
     let scope = "scope: [{intents: [a], scope: [read]}]";
     let token = "token_endpoint: \"https://id.example/token\"";

@@ -87,7 +87,7 @@ async fn house(name: &str) -> House {
     .await;
     let issuer = Arc::new(Issuer::default());
     let answers = issuer.clone();
-    let server = Upstream::plain(move |r| answers.answer(&r)).await;
+    let server = Upstream::plain(move |r| answers.answer(r)).await;
     let at = server.address;
     let plain = format!("example: {{kind: static, hosts: [{HOST}], secret: {{file: secret.txt}}, inject: bearer}}");
     let oauth = format!(
