@@ -7,6 +7,8 @@
 mod basic;
 mod broker;
 mod environment;
+#[cfg(test)]
+mod fixture;
 mod foreign;
 mod issue;
 mod issuer;

@@ -119,14 +119,19 @@ impl Leases {
         let found = known
             .iter()
             .find(|k| k.slot.credential.is(credential) && k.uses.as_ref().is_some_and(|uses| credential.scope.same(uses, intent)));
-        let Some(found) = found else { return Ok(None) };
-        Ok(found.slot.at_hand(request.now).map(|(lease, renew)| {
-            if renew {
-                found.slot.load(credential);
-                self.renew(&of, &found.slot, request.now);
+        Ok(found.and_then(|found| self.from_hand(credential, &of, &found.slot, request.now)))
+    }
+
+    /// The lease that a slot has. When it is time the next is fetched, while this one is given.
+    fn from_hand(&self, credential: &Arc<Credential>, of: &Arc<OfTask>, slot: &Arc<Slot>, now: Instant) -> Option<Lease> {
+        let (lease, renew) = slot.at_hand(now)?;
+        if renew {
+            slot.load(credential);
+            if let Next::Ask(attempt) = slot.next(now) {
+                tokio::spawn(self.0.clone().ask(of.clone(), slot.clone(), attempt));
             }
-            lease
-        }))
+        }
+        Some(lease)
     }
 
     /// A lease that is looked for by its scope, and asked for where there is none.
@@ -147,10 +152,7 @@ impl Leases {
         slot.load(credential);
         // The task may have ended before it was known here.
         still_on(request.task, Instant::now()).inspect_err(|_| self.0.forget(&of))?;
-        if let Some((lease, renew)) = slot.at_hand(request.now) {
-            if renew {
-                self.renew(&of, &slot, request.now);
-            }
+        if let Some(lease) = self.from_hand(credential, &of, &slot, request.now) {
             return Ok(lease);
         }
         let attempt = match slot.next(request.now) {
@@ -171,13 +173,6 @@ impl Leases {
                 let fault = Fault::Unavailable(format!("its issuer gave no answer within {} s", patience.as_secs_f32()));
                 Err(unavailable(credential, &fault))
             }
-        }
-    }
-
-    /// Has the next lease fetched, while the one at hand is given.
-    fn renew(&self, of: &Arc<OfTask>, slot: &Arc<Slot>, now: Instant) {
-        if let Next::Ask(attempt) = slot.next(now) {
-            tokio::spawn(self.0.clone().ask(of.clone(), slot.clone(), attempt));
         }
     }
 

@@ -6,15 +6,15 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, Method, Version};
-use time::OffsetDateTime;
-use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    call::{AgentRef, Effect, Ends, ErrorForm, Inject, Lease, Mode, Path, Principal, Provider, Task, TaskId},
-    clock::Moment,
+    call::{Inject, Lease, Path},
     config::{InjectSpec, Place, SecretSource},
-    credential::{Leases, Request},
+    credential::{
+        Leases, Request,
+        fixture::{self, task},
+    },
     refusal::Reason,
     tls::UpstreamTls,
 };
@@ -57,42 +57,7 @@ fn to(url: &str) -> Destination {
 }
 
 fn operation(takes_credential: bool) -> Operation {
-    let provider = Arc::new(Provider { id: "github".into(), credential: Some("github".into()), errors: ErrorForm::Github, basic: None });
-    Operation {
-        id: "github.issues.create".into(),
-        group: "issues".into(),
-        name: "create".into(),
-        provider,
-        effect: Effect::Write,
-        labels: Box::new([]),
-        upgrades: Box::new([]),
-        takes_credential,
-        follows: Box::new([]),
-    }
-}
-
-fn task() -> Arc<Task> {
-    Arc::new(Task {
-        id: TaskId::new(1),
-        number: 1,
-        agent: Arc::new(AgentRef { id: "bot".into(), owner: "o".into(), spiffe_id: None }),
-        workflow: "w".into(),
-        purpose: "p".into(),
-        principal: Principal { id: "alice".into(), verified: false, claims: serde_json::Value::Null },
-        proof: Default::default(),
-        chain: Vec::new(),
-        parent: None,
-        trace: None,
-        mode: Mode::Enforce,
-        started: OffsetDateTime::UNIX_EPOCH,
-        ends: Ends::after(Moment::now(), Duration::from_secs(60)),
-        ended: CancellationToken::new(),
-        over_since: Default::default(),
-        labels: Default::default(),
-        succeeded: Default::default(),
-        redirects: Default::default(),
-        origin: Default::default(),
-    })
+    fixture::operation("github.issues.create", takes_credential)
 }
 
 fn head(fields: &[(&'static str, &str)]) -> Head {
@@ -106,7 +71,7 @@ fn head(fields: &[(&'static str, &str)]) -> Head {
 
 async fn lease_of(broker: &Broker, name: &str, url: &str) -> Lease {
     let choice = broker.choose(Some(name), None, None, &to(url), &operation(true)).unwrap().unwrap();
-    let (task, head) = (task(), head(&[]));
+    let (task, head) = (task(1, Duration::from_secs(60)), head(&[]));
     Leases::default()
         .lease_for(&choice.0, &Request { task: &task, head: &head, intents: &[], now: Instant::now() }, None, Duration::from_secs(1))
         .await
@@ -191,7 +156,7 @@ async fn the_agents_own_login_passes_with_a_fingerprint() {
     let broker = broker(&[spec("claude", &["api.anthropic.com"], CredentialKind::Own)]);
     let choice = broker.choose(None, None, Some("claude"), &to("https://api.anthropic.com"), &operation(true)).unwrap().unwrap();
     assert!(choice.is_own());
-    let (task, head) = (task(), head(&[("authorization", "Bearer mine")]));
+    let (task, head) = (task(1, Duration::from_secs(60)), head(&[("authorization", "Bearer mine")]));
     let lease = Leases::default()
         .lease_for(&choice.0, &Request { task: &task, head: &head, intents: &[], now: Instant::now() }, None, Duration::from_secs(1))
         .await
@@ -204,7 +169,7 @@ async fn the_agents_own_login_passes_with_a_fingerprint() {
 async fn a_task_that_is_over_gets_no_lease() {
     let broker = broker(&[spec("github", &["api.github.com"], variable(InjectSpec::Bearer))]);
     let choice = broker.choose(None, None, Some("github"), &to("https://api.github.com"), &operation(true)).unwrap().unwrap();
-    let (task, head) = (task(), head(&[]));
+    let (task, head) = (task(1, Duration::from_secs(60)), head(&[]));
     task.ended.cancel();
     let refusal = Leases::default()
         .lease_for(&choice.0, &Request { task: &task, head: &head, intents: &[], now: Instant::now() }, None, Duration::from_secs(1))

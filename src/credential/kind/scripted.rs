@@ -11,13 +11,11 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use time::{OffsetDateTime, macros::format_description};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call::{AgentRef, Ends, Mode, Principal, Task, TaskId},
-    clock::{self, Moment},
+    clock,
     config::{Endpoint, SecretSource},
-    credential::{issue::Ask, kind::Made, scope::Scope},
+    credential::{fixture::task, issue::Ask, kind::Made, scope::Scope},
     fetch::Fetch,
     problem::Problem,
     tls::UpstreamTls,
@@ -128,29 +126,5 @@ pub(super) fn secret() -> SecretSource {
 /// What is asked for a task that has 10 minutes left.
 pub(super) fn ask(scope: Value) -> Ask {
     let scope: Map<String, Value> = scope.as_object().unwrap().clone();
-    Ask { task: task(), scope: Scope::new(scope), life: Duration::from_secs(600) }
-}
-
-fn task() -> Arc<Task> {
-    Arc::new(Task {
-        id: TaskId::new(1),
-        number: 1,
-        agent: Arc::new(AgentRef { id: "bot".into(), owner: "o".into(), spiffe_id: None }),
-        workflow: "w".into(),
-        purpose: "p".into(),
-        principal: Principal { id: "alice".into(), verified: false, claims: Value::Null },
-        proof: Default::default(),
-        chain: Vec::new(),
-        parent: None,
-        trace: None,
-        mode: Mode::Enforce,
-        started: OffsetDateTime::UNIX_EPOCH,
-        ends: Ends::after(Moment::now(), Duration::from_secs(600)),
-        ended: CancellationToken::new(),
-        over_since: Default::default(),
-        labels: Default::default(),
-        succeeded: Default::default(),
-        redirects: Default::default(),
-        origin: Default::default(),
-    })
+    Ask { task: task(1, Duration::from_secs(600)), scope: Scope::new(scope), life: Duration::from_secs(600) }
 }

@@ -7,15 +7,15 @@ use std::{
 use http::{HeaderMap, Method, Version};
 use parking_lot::Mutex;
 use serde_json::json;
-use time::OffsetDateTime;
-use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    call::{AgentRef, Destination, Effect, Ends, ErrorForm, Host, Operation, Param, Params, Path, Principal, Provider, Scheme, TaskId},
-    clock::Moment,
+    call::{Destination, Host, Param, Params, Path, Scheme},
     config::ScopeSpec,
-    credential::issue::{Ask, IssueCredential, Issued, Pending, Revoked},
+    credential::{
+        fixture::{self, operation, task},
+        issue::{Ask, IssueCredential, Issued, Pending, Revoked},
+    },
     secret::Secret,
 };
 
@@ -89,51 +89,15 @@ fn credential(issuer: Counting) -> (Arc<Credential>, Arc<Counting>) {
     (Credential::of("app", issuer.clone(), &scope()), issuer)
 }
 
-fn task(number: u64, lifetime: Duration) -> Arc<Task> {
-    Arc::new(Task {
-        id: TaskId::new(number),
-        number,
-        agent: Arc::new(AgentRef { id: "bot".into(), owner: "o".into(), spiffe_id: None }),
-        workflow: "w".into(),
-        purpose: "p".into(),
-        principal: Principal { id: "alice".into(), verified: false, claims: Value::Null },
-        proof: Default::default(),
-        chain: Vec::new(),
-        parent: None,
-        trace: None,
-        mode: Mode::Enforce,
-        started: OffsetDateTime::UNIX_EPOCH,
-        ends: Ends::after(Moment::now(), lifetime),
-        ended: CancellationToken::new(),
-        over_since: Default::default(),
-        labels: Default::default(),
-        succeeded: Default::default(),
-        redirects: Default::default(),
-        origin: Default::default(),
-    })
-}
-
 fn end(task: &Arc<Task>) {
     let _ = task.over_since.set(Instant::now());
     task.ended.cancel();
 }
 
 fn intent(id: &str, repo: &str) -> Intent {
-    let provider = Arc::new(Provider { id: "github".into(), credential: None, errors: ErrorForm::Github, basic: None });
-    let operation = Operation {
-        id: id.into(),
-        group: "issues".into(),
-        name: "x".into(),
-        provider,
-        effect: Effect::Write,
-        labels: Box::new([]),
-        upgrades: Box::new([]),
-        takes_credential: true,
-        follows: Box::new([]),
-    };
     let mut params = Params::default();
     params.push("repo".into(), Param::Text(repo.into()));
-    Intent { operation: Arc::new(operation), params }
+    Intent { operation: Arc::new(operation(id, true)), params }
 }
 
 fn head() -> Head {
@@ -190,7 +154,7 @@ async fn a_thousand_first_calls_ask_once_for_each_scope() {
         want(&leases, &credential, &task, "web").await.unwrap();
     }
     assert_eq!(issuer.asked.lock().len(), 3, "what is at hand is given again");
-    want(&leases, &credential, &self::task(2, PATIENT), "web").await.unwrap();
+    want(&leases, &credential, &fixture::task(2, PATIENT), "web").await.unwrap();
     assert_eq!(issuer.asked.lock().len(), 4, "another task has its own");
 }
 
@@ -288,7 +252,7 @@ async fn a_slow_issuer_holds_up_nobody_else_and_a_failure_is_not_asked_for_again
 
     let (down, issuer) = credential(Counting { down: true.into(), ..Counting::default() });
     for _ in 0..20 {
-        let refusal = want(&leases, &down, &self::task(2, PATIENT), "web").await.unwrap_err();
+        let refusal = want(&leases, &down, &fixture::task(2, PATIENT), "web").await.unwrap_err();
         assert!(refusal.detail.contains("it is down"), "{refusal:?}");
     }
     assert_eq!(issuer.refusals.load(Ordering::SeqCst), 1);
