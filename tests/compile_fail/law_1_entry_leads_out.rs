@@ -5,7 +5,7 @@ use remit::{
 };
 
 async fn out(forward: Forward, entering: Entering) {
-    forward.send(entering, |_| (), || ()).await;
+    forward.send(entering, None, None, || ()).await;
 }
 
 async fn within(inward: Inward, armed: Armed) {

@@ -267,10 +267,14 @@ fn jwt(text: &[u8], start: usize) -> Option<usize> {
     fields.get("alg").map(|_| start + dot + 1 + signature)
 }
 
-/// `-----BEGIN [KIND ]PRIVATE KEY-----` and at least 64 characters of a key, with line ends plain
+/// RFC 7468 §2: `-----BEGIN [KIND ]PRIVATE KEY-----` and at least 64 characters of a key, with line ends plain
 /// or escaped. The header alone is documentation.
 fn pem(rest: &[u8]) -> Option<usize> {
-    let title = memchr::memmem::find(rest.get(..rest.len().min(60))?, b"PRIVATE KEY-----")? + 16;
+    let kind = memchr::memmem::find(rest.get(..rest.len().min(60))?, b"PRIVATE KEY-----")?;
+    if !rest.get(..kind)?.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b' ') {
+        return None;
+    }
+    let title = kind + 16;
     let mut letters = 0;
     let mut at = title;
     while let Some(byte) = rest.get(at) {

@@ -27,13 +27,22 @@ enum Text {
 }
 
 const PLACE: &str = "the body";
+/// Of what may begin a secret, as many bytes pass in a body of no known length: fewer than name one.
+const SLACK: usize = 3;
 
 impl Stream {
     pub(in crate::credential) fn new(head: &Head, known: &Arc<Placeholders>, leaks: Option<Arc<Scrubber>>, own: bool) -> Self {
         let content = head.headers.get(header::CONTENT_TYPE);
-        // The other side of these waits for each message, so nothing is held back.
-        let interactive = head.upgrade.is_some() || content.is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
-        let seeker = || Seeker::new(leaks.clone(), (!own).then_some(known), interactive);
+        let slack = if head.upgrade.is_some() || content.is_some_and(|v| v.as_bytes().starts_with(b"application/grpc")) {
+            // The other side waits for each message, whatever stands at its end.
+            usize::MAX
+        } else if head.headers.contains_key(header::CONTENT_LENGTH) {
+            0
+        } else {
+            // It may: what hardly begins a secret does not wait.
+            SLACK
+        };
+        let seeker = || Seeker::new(leaks.clone(), (!own).then_some(known), slack);
         let coding = head.headers.get(header::CONTENT_ENCODING).filter(|v| *v != "identity");
         let text = match coding.and_then(|coding| Inflater::named(coding.as_bytes(), seeker())) {
             // A coding that is not read: what is plain in it is looked at.
@@ -108,9 +117,9 @@ struct Seeker {
 }
 
 impl Seeker {
-    fn new(leaks: Option<Arc<Scrubber>>, known: Option<&Arc<Placeholders>>, interactive: bool) -> Self {
-        let leaks = leaks.map(if interactive { Scanner::interactive } else { Scanner::new });
-        let formats = known.map(|known| Formats { known: known.clone(), seen: Vec::new(), before: 0, released: 0, interactive });
+    fn new(leaks: Option<Arc<Scrubber>>, known: Option<&Arc<Placeholders>>, slack: usize) -> Self {
+        let leaks = leaks.map(if slack > 0 { Scanner::interactive } else { Scanner::new });
+        let formats = known.map(|known| Formats { known: known.clone(), seen: Vec::new(), before: 0, released: 0, slack });
         Self { leaks, formats, found: None }
     }
 
@@ -168,7 +177,8 @@ struct Formats {
     before: usize,
     /// How many of the undecided were passed on already.
     released: usize,
-    interactive: bool,
+    /// How many of the undecided need not wait.
+    slack: usize,
 }
 
 impl Formats {
@@ -184,7 +194,7 @@ impl Formats {
             formats::Heard::Undecided(at) => at,
         };
         let from = self.before + self.released;
-        let until = if self.interactive { whole.len() } else { undecided.max(from) };
+        let until = undecided.saturating_add(self.slack).min(whole.len()).max(from);
         let keep = undecided.saturating_sub(formats::BEFORE);
         self.seen.clear();
         self.seen.extend_from_slice(whole.get(keep..).unwrap_or_default());

@@ -85,13 +85,18 @@ fn examples_placeholders_and_ordinary_text_leave_as_they_are() {
 
 #[test]
 fn only_what_may_be_the_beginning_of_a_secret_waits() {
-    let mut plain = stream(&[]);
+    let mut plain = stream(&[("content-length", "1000")]);
     let piece = Bytes::from_static(b"{\"text\": \"hello\"}\n");
     let out = plain.push(piece.clone()).unwrap();
     assert_eq!((out.as_ptr(), out.len(), plain.held()), (piece.as_ptr(), piece.len(), 0), "without a copy");
     assert_eq!(plain.push(Bytes::from_static(b"x ghp_R4")).unwrap(), "x ");
     assert_eq!(plain.held(), 6);
     assert_eq!(plain.push(Bytes::from_static(b". ")).unwrap(), "ghp_R4. ");
+    // Of a body of no known length, what hardly begins one does not wait either.
+    let mut unknown = stream(&[]);
+    assert_eq!(unknown.push(Bytes::from_static(b"one")).unwrap(), "one");
+    assert_eq!(unknown.push(Bytes::from_static(b" ghp_R4")).unwrap(), " ghp");
+    assert_eq!(unknown.push(Bytes::from_static(b". ")).unwrap(), "_R4. ");
     // Who waits for each message gets it, and the last part of a secret does not leave.
     let mut grpc = stream(&[("content-type", "application/grpc+proto")]);
     assert_eq!(grpc.push(Bytes::from_static(b"x ghp_R4nd0mLook1ngT0kenOf36Char")).unwrap(), "x ghp_R4nd0mLook1ngT0kenOf36Char");
@@ -170,6 +175,18 @@ proptest! {
             prop_assert_eq!(out.len(), body.len());
         } else {
             prop_assert!(!leaks.finds(&out));
+        }
+    }
+}
+
+#[test]
+fn a_key_that_begins_within_what_begins_none_is_seen_alike() {
+    let key = &PEM["-----".len()..];
+    for text in [format!("-----BEGIN {{----{key}"), format!("-----BEGIN {PEM}"), format!("-----BEGIN -----{key}")] {
+        let whole = formats::find(text.as_bytes(), |_| false).is_some();
+        for size in [1, 5, 12, 30, 1000] {
+            let (_, why) = through(stream(&[]), text.as_bytes(), &vec![size; text.len() / size + 1]);
+            assert_eq!(why.is_some(), whole, "{text} in pieces of {size}");
         }
     }
 }
