@@ -119,11 +119,11 @@ impl Leases {
         let found = known
             .iter()
             .find(|k| k.slot.credential.is(credential) && k.uses.as_ref().is_some_and(|uses| credential.scope.same(uses, intent)));
-        Ok(found.and_then(|found| self.from_hand(credential, &of, &found.slot, request.now)))
+        Ok(found.and_then(|found| self.take_from(credential, &of, &found.slot, request.now)))
     }
 
     /// The lease that a slot has. When it is time the next is fetched, while this one is given.
-    fn from_hand(&self, credential: &Arc<Credential>, of: &Arc<OfTask>, slot: &Arc<Slot>, now: Instant) -> Option<Lease> {
+    fn take_from(&self, credential: &Arc<Credential>, of: &Arc<OfTask>, slot: &Arc<Slot>, now: Instant) -> Option<Lease> {
         let (lease, renew) = slot.at_hand(now)?;
         if renew {
             slot.load(credential);
@@ -152,7 +152,7 @@ impl Leases {
         slot.load(credential);
         // The task may have ended before it was known here.
         still_on(request.task, Instant::now()).inspect_err(|_| self.0.forget(&of))?;
-        if let Some(lease) = self.from_hand(credential, &of, &slot, request.now) {
+        if let Some(lease) = self.take_from(credential, &of, &slot, request.now) {
             return Ok(lease);
         }
         let attempt = match slot.next(request.now) {
