@@ -40,12 +40,12 @@ fn main() {
     let asked = Arc::new(AtomicUsize::new(0));
     let port = issuer(asked.clone());
     for (name, credential) in [
-        ("static", "{kind: static, hosts: [api.github.com], secret: {env: LEASE_BENCH}}".to_owned()),
+        ("static", "{kind: static, hosts: [api.github.com], secret: {file: SECRET}}".to_owned()),
         (
             "issued for its scope",
             format!(
                 "{{kind: oauth, hosts: [api.github.com], grant: client_credentials, token_endpoint: \"http://127.0.0.1:{port}/token\", \
-                 client: {{id: bench, secret: {{env: LEASE_BENCH}}}}, scope: [{{intents: [github.pulls.*], scope: [pulls]}}, \
+                 client: {{id: bench, secret: {{file: SECRET}}}}, scope: [{{intents: [github.pulls.*], scope: [pulls]}}, \
                  {{intents: [github.issues.get], scope: [\"{{owner}}/{{repo}}\"]}}]}}"
             ),
         ),
@@ -57,6 +57,9 @@ fn main() {
 }
 
 async fn measure(name: &str, credential: &str) {
+    let secret = std::env::temp_dir().join("remit-lease-bench-secret");
+    std::fs::write(&secret, "a-secret-for-a-bench-only").unwrap();
+    let credential = credential.replace("SECRET", &secret.display().to_string());
     let config = format!(
         "version: 1
 catalog: [builtin]
