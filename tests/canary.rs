@@ -187,19 +187,14 @@ async fn everything(remit: &Remit, task: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 async fn flies(canary: &Canary, lab: &Lab, api: &Upstream, issuer: &Upstream, refuses: bool) {
-    let yaml = Settings {
+    let settings = Settings {
         grants: vec!["{intents: [example.*], effects: [read, write]}".into()],
         more: "state: {file: state, key: {file: state.key}}".into(),
         ..Settings::to(api.address)
-    }
-    .yaml();
-    let plain = format!("{{kind: static, hosts: [{HOST}], secret: {{file: secret.txt}}, inject: bearer}}");
+    };
     let comma = if canary.yaml.is_empty() { "" } else { ", " };
-    fs::write(
-        lab.dir.join("remit.yaml"),
-        yaml.replace(&plain, &format!("{{kind: {}, hosts: [{HOST}]{comma}{}}}", canary.kind, canary.yaml)),
-    )
-    .unwrap();
+    let credential = format!("{{kind: {}, hosts: [{HOST}]{comma}{}}}", canary.kind, canary.yaml);
+    fs::write(lab.dir.join("remit.yaml"), settings.yaml_with(&credential)).unwrap();
     let remit = Remit::start_logging(&lab.dir, "trace");
     let (task, handle) = remit.task(&[]);
     let what = format!("{} ({}), issuer refuses: {refuses}", canary.kind, canary.yaml);

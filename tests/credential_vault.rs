@@ -25,16 +25,8 @@ path "secret/data/ci/*" { capabilities = ["read"] }
 path "database/creds/*" { capabilities = ["read"] }
 "#;
 
-/// The settings of a lab with another credential in the place of the static one.
-fn yaml(settings: &Settings, credential: &str) -> String {
-    let fixed = format!("{{kind: static, hosts: [{HOST}], secret: {{file: secret.txt}}, inject: bearer}}");
-    let yaml = settings.yaml();
-    assert!(yaml.contains(&fixed));
-    yaml.replace(&fixed, credential)
-}
-
 fn start(lab: &Lab, settings: &Settings, credential: &str) -> Remit {
-    fs::write(lab.dir.join("remit.yaml"), yaml(settings, credential)).unwrap();
+    fs::write(lab.dir.join("remit.yaml"), settings.yaml_with(credential)).unwrap();
     Remit::start(&lab.dir)
 }
 

@@ -87,6 +87,11 @@ impl Settings {
     }
 
     pub fn yaml(&self) -> String {
+        self.yaml_with(&format!("{{kind: static, hosts: [{HOST}], secret: {{file: secret.txt}}, inject: bearer}}"))
+    }
+
+    /// The same with another credential for the provider.
+    pub fn yaml_with(&self, credential: &str) -> String {
         let resolve: Vec<String> = self.resolve.iter().map(|(host, to)| format!("{host:?}: \"{to}\"")).collect();
         let agent = if self.agent.is_empty() { String::new() } else { format!(", {}", self.agent) };
         let grants: String = self.grants.iter().map(|g| format!("      - {g}\n")).collect();
@@ -100,7 +105,7 @@ impl Settings {
              catalog: [catalog.yaml]\n\
              agents:\n  - {{id: tester, owner: owner@example.test, workflows: [work]{agent}}}\n\
              workflows:\n  - id: work\n    purpose: Test the proxy\n    max_lifetime: {}\n    grants:\n{grants}\
-             credentials:\n  example: {{kind: static, hosts: [{HOST}], secret: {{file: secret.txt}}, inject: bearer}}\n\
+             credentials:\n  example: {credential}\n\
              {ambient}upstream: {{allow_addresses: {}, resolve: {{{}}}{via}}}\n\
              audit: {{sinks: [{{dir: audit}}], durability: {}}}\n{}\n",
             self.tunnel,
