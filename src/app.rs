@@ -84,11 +84,11 @@ pub fn load_after(config: &Config, before: Option<&Rules>) -> Result<(Rules, Vec
     let rest = rest.map_err(|p| problems.extend(p.0)).ok();
     let (Some(roots), Some((catalog, registry, decider, mut warnings))) = (roots, rest) else { return Err(Problems(problems)) };
     warnings.extend(config.unproved());
-    let tls = UpstreamTls::new(roots.clone()).map_err(|e| Problem::new(format!("TLS to upstream: {e}")))?;
     let callers = match config.issuers.is_empty() && config.spiffe.is_none() {
         true => None,
         false => Some(Arc::new(Callers::new(config, &roots, before.and_then(|b| b.callers.as_deref()))?)),
     };
+    let tls = UpstreamTls::new(roots).map_err(|e| Problem::new(format!("TLS to upstream: {e}")))?;
     let svids = callers.as_ref().and_then(|c| c.spiffe()).map(|s| s.clone() as Arc<dyn OwnSvids>);
     let broker = Broker::new(&config.credentials, &Fetch::new(tls.clone(), &config.upstream.resolve), svids.as_ref())?;
     warnings.extend(broker.warnings().iter().cloned());

@@ -64,7 +64,7 @@ pub(super) fn desk(config: &Config, broker: &Broker, tasks: &Tasks, events: OnRe
     let leases = Leases::new(journal, Arc::new(events));
     tasks.revoke_by(Arc::new(leases.clone()));
     leases.know(broker);
-    let left = leases.recover(broker)?;
+    let left = leases.recover()?;
     if left > 0 {
         tracing::warn!(left, "leases of a process that was killed are being revoked");
     }

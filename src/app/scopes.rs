@@ -27,9 +27,10 @@ fn unfilled(named: &[&str], uses: &[Box<str>], catalog: &Catalog) -> Vec<Problem
     for pattern in patterns {
         let prefix = pattern.strip_suffix('*');
         let fits = |id: &str| prefix.map_or(id == *pattern, |prefix| id.starts_with(prefix));
-        let covered: Vec<_> = catalog.operations_for(&[pattern]).filter(|f| fits(&f.operation().id)).collect();
+        let near: Vec<_> = catalog.operations_for(&[pattern]).collect();
+        let covered: Vec<_> = near.iter().filter(|f| fits(&f.operation().id)).collect();
         if covered.is_empty() && catalog.stand_in(pattern).is_none() {
-            let near = nearest(pattern, catalog.operations_for(&[pattern]).map(|f| f.operation().id.as_ref()).collect::<Vec<_>>());
+            let near = nearest(pattern, near.iter().map(|f| &*f.operation().id));
             let help = near.map_or_else(|| "see `remit intents search`".to_owned(), |n| format!("did you mean `{n}`?"));
             problems.push(Problem::new(format!("no operation is `{pattern}`")).help(help));
         }

@@ -205,11 +205,6 @@ impl Broker {
         self.credentials.iter().map(|(name, c)| (name.clone(), c.issuer.clone()))
     }
 
-    /// Who issues the credential of this name.
-    pub(super) fn issuer(&self, name: &str) -> Option<Arc<dyn IssueCredential>> {
-        self.credentials.get(name).map(|c| c.issuer.clone())
-    }
-
     /// Judges what of a request is a credential although no credential field carries it, and
     /// whether it holds a configured secret, which then has leaked. `choice` is what the call gets.
     ///

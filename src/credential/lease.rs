@@ -206,12 +206,13 @@ impl Leases {
         self.0.held.lock().values().map(|(held, due)| held.listed(*due)).collect()
     }
 
-    /// Takes over what processes before this one left: all of it is revoked, as soon as it can be.
+    /// Takes over what processes before this one left: all of it is revoked by way of the issuers that it
+    /// knows, as soon as it can be.
     ///
     /// # Errors
     /// What is wrong with a journal that was left.
-    pub fn recover(&self, broker: &Broker) -> Result<usize, Problem> {
-        let (left, old) = self.0.journal.left(broker, &self.0.next)?;
+    pub fn recover(&self) -> Result<usize, Problem> {
+        let (left, old) = self.0.journal.left(&self.0.next)?;
         let (left, now): (Vec<Arc<Held>>, _) = (left.into_iter().map(Arc::new).collect(), clock::utc());
         let left: Vec<Arc<Held>> = left.into_iter().filter(|held| !held.is_over(now)).collect();
         left.iter().for_each(|held| self.0.holds(held));

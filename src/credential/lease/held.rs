@@ -32,7 +32,7 @@ pub(super) struct Held {
     pub(super) expires: Option<OffsetDateTime>,
     /// What revokes it; None where its issuer cannot.
     pub(super) handle: Option<Secret<Vec<u8>>>,
-    /// None when the configuration has it no more.
+    /// Who issued it, for when the configuration has it no more; None of what another process left.
     pub(super) issuer: Option<Arc<dyn IssueCredential>>,
 }
 

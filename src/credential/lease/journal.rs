@@ -25,7 +25,7 @@ use time::OffsetDateTime;
 use tokio::sync::oneshot;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{Broker, Held};
+use super::Held;
 use crate::{problem::Problem, secret::Secret, vault};
 
 use file::Sealer;
@@ -122,19 +122,24 @@ impl Journal {
     ///
     /// # Errors
     /// What is wrong with a journal: it is never taken for empty.
-    pub(super) fn left(&self, broker: &Broker, next: &AtomicU64) -> Result<(Vec<Held>, Vec<Left>), Problem> {
+    pub(super) fn left(&self, next: &AtomicU64) -> Result<(Vec<Held>, Vec<Left>), Problem> {
         let Some(begun) = &self.0 else { return Ok((Vec::new(), Vec::new())) };
         let (mut held, mut left) = (Vec::new(), Vec::new());
+        let mut sealer = None;
         for path in begun.place.journals()? {
             let fault = |e: io::Error| begun.place.fault(&path, &format!("cannot be read: {e}"));
             let lock = File::options().read(true).write(true).open(&path).map_err(fault)?;
             if lock.try_lock().is_err() {
                 continue;
             }
-            for text in begun.place.sealer(false)?.read(&path).map_err(|what| begun.place.fault(&path, &what))?.into_values() {
+            let sealer = match &sealer {
+                Some(sealer) => sealer,
+                None => sealer.insert(begun.place.sealer(false)?),
+            };
+            for text in sealer.read(&path).map_err(|what| begun.place.fault(&path, &what))?.into_values() {
                 let record: Record =
                     serde_json::from_slice(&text).map_err(|e| begun.place.fault(&path, &format!("holds no lease: {e}")))?;
-                held.push(record.held(next.fetch_add(1, Ordering::Relaxed), broker));
+                held.push(record.held(next.fetch_add(1, Ordering::Relaxed)));
             }
             left.push(Left { path, _lock: lock });
         }
@@ -229,8 +234,7 @@ fn record(held: &Held) -> Option<Zeroizing<Vec<u8>>> {
 }
 
 impl Record {
-    fn held(self, id: u64, broker: &Broker) -> Held {
-        let issuer = broker.issuer(&self.credential).filter(|issuer| issuer.kind() == &*self.kind);
+    fn held(self, id: u64) -> Held {
         let handle = STANDARD.decode(&self.handle).unwrap_or_default();
         self.handle.into_bytes().zeroize();
         Held {
@@ -244,7 +248,7 @@ impl Record {
             issued: self.issued,
             expires: self.expires,
             handle: Some(Secret::new(handle)),
-            issuer,
+            issuer: None,
         }
     }
 }

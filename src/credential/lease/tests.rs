@@ -329,12 +329,13 @@ async fn the_next_start_revokes_what_a_crash_left() {
     assert!(!text.windows(12).any(|w| w == b"token-number"), "it is sealed");
 
     let beside = Leases::new(Journal::new(place()), Arc::new(held::Untold));
-    assert_eq!(beside.recover(&broker).unwrap(), 0, "what a living process has is its own");
+    assert_eq!(beside.recover().unwrap(), 0, "what a living process has is its own");
     // As after a crash: the file is there, and nobody has it locked. Half a record stands at its end.
     let copy = dir.join("leases-0000.sealed");
     std::fs::write(&copy, [&text[..], &[0, 0, 0, 90, 1, 2, 3]].concat()).unwrap();
     let after = Leases::new(Journal::new(place()), Arc::new(held::Untold));
-    assert_eq!(after.recover(&broker).unwrap(), 20);
+    after.know(&broker);
+    assert_eq!(after.recover().unwrap(), 20);
     until(|| issuer.live.lock().is_empty()).await;
     assert!(!copy.exists());
 
@@ -342,7 +343,7 @@ async fn the_next_start_revokes_what_a_crash_left() {
         let mut edited = text.clone();
         edited[cut] ^= 1;
         std::fs::write(&copy, edited).unwrap();
-        let why = Leases::new(Journal::new(place()), Arc::new(held::Untold)).recover(&broker).unwrap_err().to_string();
+        let why = Leases::new(Journal::new(place()), Arc::new(held::Untold)).recover().unwrap_err().to_string();
         assert!(why.contains("was edited") && why.contains("leases-0000.sealed"), "{why}");
     }
 }
