@@ -37,6 +37,7 @@ pub use permit::Permit;
 pub use registry::registry_data;
 pub use suite::{TestOutcome, TestResult, run_tests};
 
+use crate::hex::hex;
 use crate::problem::{Problem, Problems};
 
 /// The rule that is asked.
@@ -174,5 +175,5 @@ fn revision(policies: &[engine::Source], data: &serde_json::Value) -> String {
         }
     }
     hash.update(data.to_string().as_bytes());
-    hash.finish().as_ref().iter().map(|b| format!("{b:02x}")).collect()
+    hex(hash.finish().as_ref())
 }

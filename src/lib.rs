@@ -17,6 +17,7 @@ pub mod decide;
 pub mod enforce;
 pub mod fetch;
 pub mod forward;
+mod hex;
 pub mod identify;
 pub mod intent;
 pub mod jose;

@@ -20,16 +20,60 @@ use ring::{
 };
 use zeroize::Zeroizing;
 
+use crate::hex::hex;
 use crate::problem::Problem;
 
 const FORM: u32 = 1;
 const KEY: usize = 32;
 const LARGEST: u64 = 1 << 30;
 
+/// A key that seals with AES-256-GCM (NIST SP 800-38D). Each sealing begins with a nonce of its own.
+pub(crate) struct Seal(LessSafeKey);
+
+impl Seal {
+    /// By how much what is sealed is longer.
+    pub(crate) const LONGER: usize = NONCE_LEN + 16;
+
+    /// With 32 bytes; None when they are not as many.
+    pub(crate) fn new(key: &[u8]) -> Option<Self> {
+        UnboundKey::new(&AES_256_GCM, key).ok().map(|key| Self(LessSafeKey::new(key)))
+    }
+
+    /// Seals `contents`, bound to what stands beside them.
+    ///
+    /// # Errors
+    /// Without randomness.
+    pub(crate) fn close(&self, beside: &[u8], mut contents: Vec<u8>) -> io::Result<Vec<u8>> {
+        let mut sealed = vec![0; NONCE_LEN];
+        SystemRandom::new().fill(&mut sealed).map_err(|_| io::Error::other("no randomness"))?;
+        let unique = Nonce::try_assume_unique_for_key(&sealed).map_err(|_| io::Error::other("it cannot be sealed"))?;
+        let closed = self.0.seal_in_place_append_tag(unique, Aad::from(beside), &mut contents);
+        closed.map_err(|_| io::Error::other("it cannot be sealed"))?;
+        sealed.append(&mut contents);
+        Ok(sealed)
+    }
+
+    /// What was sealed beside the same; None when it is anything else.
+    pub(crate) fn open(&self, beside: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+        let (nonce, text) = sealed.split_at_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut text = text.to_vec();
+        let length = self.0.open_in_place(nonce, Aad::from(beside), &mut text).ok()?.len();
+        text.truncate(length);
+        Some(text)
+    }
+}
+
+impl fmt::Debug for Seal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seal")
+    }
+}
+
 /// A sealed file that this process alone writes.
 pub(crate) struct Vault {
     path: PathBuf,
-    key: LessSafeKey,
+    seal: Seal,
     /// Tells keys apart, and gives none away.
     name: String,
     _lock: File,
@@ -45,9 +89,9 @@ impl Vault {
         let lock = locked(path)?;
         let bytes = self::key(key, !path.exists())?;
         let sum = digest::digest(&digest::SHA256, &[&b"remit state key "[..], &*bytes].concat());
-        let name = sum.as_ref().iter().take(8).map(|b| format!("{b:02x}")).collect();
-        let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| Problem::new("the key of the state file is none").key("state.key"))?;
-        Ok(Self { path: path.to_path_buf(), key: LessSafeKey::new(key), name, _lock: lock })
+        let name = hex(sum.as_ref().get(..8).unwrap_or_default());
+        let seal = Seal::new(&bytes).ok_or_else(|| Problem::new("the key of the state file is none").key("state.key"))?;
+        Ok(Self { path: path.to_path_buf(), seal, name, _lock: lock })
     }
 
     #[must_use]
@@ -87,41 +131,25 @@ impl Vault {
         match (rest.len() as u64).cmp(&length) {
             std::cmp::Ordering::Less => Err(self.damaged(&format!("was cut: {} of {length} bytes are there", rest.len()))),
             std::cmp::Ordering::Greater => Err(self.damaged("was edited: there are bytes behind its end")),
-            std::cmp::Ordering::Equal => self.opened(&head, rest).map(Some),
+            std::cmp::Ordering::Equal => {
+                let text = self.seal.open(head.as_bytes(), &rest);
+                text.map(Some).ok_or_else(|| self.damaged("was edited, or is damaged"))
+            }
         }
-    }
-
-    fn opened(&self, head: &str, mut sealed: Vec<u8>) -> Result<Vec<u8>, Problem> {
-        let damaged = || self.damaged("was edited, or is damaged");
-        if sealed.len() < NONCE_LEN {
-            return Err(damaged());
-        }
-        let mut text = sealed.split_off(NONCE_LEN);
-        let nonce = Nonce::try_assume_unique_for_key(&sealed).map_err(|_| damaged())?;
-        let length = self.key.open_in_place(nonce, Aad::from(head.as_bytes()), &mut text).map_err(|_| damaged())?.len();
-        text.truncate(length);
-        Ok(text)
     }
 
     /// Puts `contents` in its place, durably: after a crash there is the old or the new, whole.
     ///
     /// # Errors
     /// What the machine says.
-    pub(crate) fn write(&self, mut contents: Vec<u8>) -> io::Result<()> {
-        let mut nonce = [0; NONCE_LEN];
-        SystemRandom::new().fill(&mut nonce).map_err(|_| io::Error::other("no randomness"))?;
-        let length = NONCE_LEN + contents.len() + AES_256_GCM.tag_len();
-        let head = format!("remit state {FORM} {} {length}", self.name);
-        let unique = Nonce::assume_unique_for_key(nonce);
-        self.key
-            .seal_in_place_append_tag(unique, Aad::from(head.as_bytes()), &mut contents)
-            .map_err(|_| io::Error::other("it cannot be sealed"))?;
+    pub(crate) fn write(&self, contents: Vec<u8>) -> io::Result<()> {
+        let head = format!("remit state {FORM} {} {}", self.name, contents.len() + Seal::LONGER);
+        let sealed = self.seal.close(head.as_bytes(), contents)?;
         let new = beside(&self.path, ".new");
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(head.as_bytes())?;
         file.write_all(b"\n")?;
-        file.write_all(&nonce)?;
-        file.write_all(&contents)?;
+        file.write_all(&sealed)?;
         file.sync_all()?;
         fs::rename(&new, &self.path)?;
         File::open(self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new(".")))?.sync_all()

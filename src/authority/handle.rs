@@ -7,6 +7,7 @@ use ring::{
 };
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::hex::hex;
 use crate::secret::Secret;
 
 /// The secret that stands for a task: 32 random bytes, written in base64url (43 characters).
@@ -60,7 +61,7 @@ impl Digest {
 
     /// For the record and the state file: it gives nobody the handle.
     pub(super) fn to_hex(self) -> String {
-        self.0.iter().map(|b| format!("{b:02x}")).collect()
+        hex(&self.0)
     }
 
     pub(super) fn of_hex(hex: &str) -> Option<Self> {

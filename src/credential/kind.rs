@@ -18,6 +18,7 @@ use std::sync::Arc;
 use ring::digest::{SHA256, digest};
 
 use super::source::Env;
+use crate::hex::hex;
 use crate::{fetch::Fetch, tls::OwnSvids};
 
 pub(super) use aws::{is_presigned, signs as aws};
@@ -41,10 +42,7 @@ pub(super) struct Made<'a> {
 
 /// First 16 hex digits of SHA-256: names a value without showing it.
 pub(super) fn fingerprint(value: &[u8]) -> String {
-    use std::fmt::Write;
-    digest(&SHA256, value).as_ref().iter().take(8).fold(String::with_capacity(16), |mut out, byte| {
-        // Writing to a String does not fail.
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    let mut text = hex(digest(&SHA256, value).as_ref());
+    text.truncate(16);
+    text
 }

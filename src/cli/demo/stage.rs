@@ -17,6 +17,7 @@ use crate::{
     clock::{self, Moment},
     config::Config,
     enforce::House,
+    hex::hex,
     secret::Secret,
 };
 
@@ -125,5 +126,5 @@ fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, StageError> {
 fn random() -> Result<String, StageError> {
     let mut bytes = [0u8; 24];
     SystemRandom::new().fill(&mut bytes).map_err(|_| StageError::new("the system gives no random numbers"))?;
-    Ok(bytes.iter().fold("tracker_".to_owned(), |text, b| text + &format!("{b:02x}")))
+    Ok(format!("tracker_{}", hex(&bytes)))
 }

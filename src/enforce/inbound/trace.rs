@@ -3,6 +3,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::{
     call::TraceId,
+    hex::hex,
     refusal::{Reason, Refusal},
 };
 
@@ -34,7 +35,7 @@ impl Trace {
     fn random() -> Option<Self> {
         let mut bytes = [0u8; 24];
         SystemRandom::new().fill(&mut bytes).ok()?;
-        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        let hex = hex(&bytes);
         let text = format!("00-{}-{}-01", hex.get(..32)?, hex.get(32..)?);
         let id = TraceId::of_traceparent(&text)?;
         Some(Self { id, field: HeaderValue::from_str(&text).ok()?, new: true })

@@ -1,21 +1,17 @@
 //! A draft as the text of a catalog file: one operation, one line.
 
-use std::fmt::Write;
-
 use super::{Draft, DraftBody, DraftOperation, Overlay};
+
+use crate::hex::hex;
 
 /// Writes a catalog with a header that says where it came from.
 pub(super) fn catalog(draft: &Draft, name: &str, digest: &[u8], overlay: Option<&Overlay>) -> String {
     let mut out = String::new();
-    let digest = digest.iter().fold(String::new(), |mut all, byte| {
-        let _ = write!(all, "{byte:02x}");
-        all
-    });
     let uncertain = draft.operations.iter().filter(|o| o.uncertain).count();
     line(&mut out, "# Made by `remit intents import`. Do not edit: correct it with an overlay and import again.");
     line(&mut out, &format!("# source: {}", comment(name)));
     line(&mut out, &format!("# version: {}", comment(&draft.version)));
-    line(&mut out, &format!("# sha256: {digest}"));
+    line(&mut out, &format!("# sha256: {}", hex(digest)));
     line(&mut out, &format!("# operations: {}, of which {uncertain} were guessed from a name (`uncertain`)", draft.operations.len()));
     left_out(&mut out, draft);
     body(&mut out, draft, overlay);

@@ -5,10 +5,11 @@ use super::{
     chunks::Chunks,
     place,
     presigned::is_presigned,
-    sigv4::{Canonical, Key, NOTHING, Place, Stamp, authorization, hex},
+    sigv4::{Canonical, Key, NOTHING, Place, Stamp, authorization},
 };
 use crate::{
     call::{Destination, Leaving, Rewrite, SignRequest, Unsigned},
+    hex::hex,
     secret::Secret,
 };
 

@@ -13,6 +13,8 @@ use ring::{
 };
 use time::OffsetDateTime;
 
+use crate::hex::hex;
+
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 /// SHA-256 of nothing, in hex.
@@ -209,13 +211,6 @@ fn trim_into(value: &[u8], out: &mut Vec<u8>) {
 
 pub(super) fn sha256(bytes: &[u8]) -> String {
     hex(digest(&SHA256, bytes).as_ref())
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }
 
 #[cfg(test)]

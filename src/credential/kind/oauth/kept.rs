@@ -18,6 +18,7 @@ use tokio::sync;
 use crate::{
     config::KeepSpec,
     credential::{issue::Fault, source::Watched},
+    hex::hex,
     problem::Problem,
     secret::Secret,
     vault::Vault,
@@ -99,7 +100,7 @@ impl Kept {
 
     /// The token in force. Blocks on the file system the first time.
     fn current(&self, first: &str) -> Result<Entry, Problem> {
-        let of = hex(first.as_bytes());
+        let of = hex(digest(&SHA256, first.as_bytes()).as_ref());
         let mut state = self.state.lock();
         if state.vault.is_none() {
             let vault = Vault::open(&self.file, &self.key).map_err(|p| self.named(p))?;
@@ -197,10 +198,6 @@ impl Turn<'_> {
 /// Runs what waits for the disk where no call waits behind it.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
     tokio::task::spawn_blocking(work).await.map_err(|_| "the refresh token could not be looked up: Remit is ending".to_owned())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    digest(&SHA256, bytes).as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 impl std::fmt::Debug for Kept {

@@ -5,12 +5,10 @@ use std::{
     path::Path,
 };
 
-use ring::{
-    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
-    hmac,
-    rand::{SecureRandom, SystemRandom},
-};
+use ring::hmac;
 use zeroize::Zeroizing;
+
+use crate::{hex::hex, vault::Seal};
 
 const FORM: u32 = 1;
 /// No record is near that long.
@@ -18,7 +16,7 @@ const LONGEST: usize = 1 << 20;
 
 /// Seals and opens records.
 pub(super) struct Sealer {
-    key: LessSafeKey,
+    seal: Seal,
     /// The first line of each journal that this key seals.
     pub(super) line: String,
 }
@@ -36,26 +34,18 @@ impl Sealer {
     pub(super) fn new(key: &[u8]) -> Result<Self, ()> {
         let derived = |purpose: &str| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), purpose.as_bytes());
         let own = derived("remit leases");
-        let name: String = derived("remit leases name").as_ref().iter().take(8).map(|b| format!("{b:02x}")).collect();
-        let key = UnboundKey::new(&AES_256_GCM, own.as_ref()).map_err(|_| ())?;
-        Ok(Self { key: LessSafeKey::new(key), line: format!("remit leases {FORM} {name}\n") })
+        let name = hex(derived("remit leases name").as_ref().get(..8).unwrap_or_default());
+        Ok(Self { seal: Seal::new(own.as_ref()).ok_or(())?, line: format!("remit leases {FORM} {name}\n") })
     }
 
     /// A record, to stand at `place`.
     pub(super) fn record(&self, place: u64, id: u64, lease: Option<&[u8]>) -> io::Result<Vec<u8>> {
-        let mut nonce = [0; NONCE_LEN];
-        SystemRandom::new().fill(&mut nonce).map_err(|_| io::Error::other("no randomness"))?;
         let mut text = vec![if lease.is_some() { ADD } else { GONE }];
         text.extend_from_slice(&id.to_be_bytes());
         text.extend_from_slice(lease.unwrap_or_default());
-        let unique = Nonce::assume_unique_for_key(nonce);
-        let sealed = self.key.seal_in_place_append_tag(unique, Aad::from(self.beside(place)), &mut text);
-        sealed.map_err(|_| io::Error::other("it cannot be sealed"))?;
-        let length = u32::try_from(NONCE_LEN + text.len()).map_err(io::Error::other)?;
-        let mut out = length.to_be_bytes().to_vec();
-        out.extend_from_slice(&nonce);
-        out.append(&mut text);
-        Ok(out)
+        let sealed = self.seal.close(&self.beside(place), text)?;
+        let length = u32::try_from(sealed.len()).map_err(io::Error::other)?;
+        Ok([&length.to_be_bytes()[..], &sealed].concat())
     }
 
     fn beside(&self, place: u64) -> Vec<u8> {
@@ -92,10 +82,7 @@ impl Sealer {
     }
 
     fn opened(&self, place: u64, sealed: &[u8]) -> Option<(u64, Option<Zeroizing<Vec<u8>>>)> {
-        let (nonce, text) = sealed.split_at_checked(NONCE_LEN)?;
-        let mut text = Zeroizing::new(text.to_vec());
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let open = self.key.open_in_place(nonce, Aad::from(self.beside(place)), &mut text).ok()?;
+        let open = Zeroizing::new(self.seal.open(&self.beside(place), sealed)?);
         let (what, rest) = open.split_first()?;
         let (id, lease) = rest.split_first_chunk::<8>()?;
         let id = u64::from_be_bytes(*id);

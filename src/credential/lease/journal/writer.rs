@@ -13,6 +13,8 @@ use zeroize::Zeroizing;
 
 use super::file::Sealer;
 
+use crate::hex::hex;
+
 /// Entries that one write takes together: one `fdatasync` for all of them.
 const TOGETHER: usize = 1024;
 /// A journal this long is written anew, when most of it is struck out.
@@ -44,8 +46,7 @@ impl Writer {
     pub(super) fn begin(dir: &Path, sealer: Sealer) -> io::Result<Self> {
         let mut name = [0u8; 8];
         SystemRandom::new().fill(&mut name).map_err(|_| io::Error::other("no randomness"))?;
-        let name: String = name.iter().map(|b| format!("{b:02x}")).collect();
-        let path = dir.join(format!("leases-{name}.sealed"));
+        let path = dir.join(format!("leases-{}.sealed", hex(&name)));
         let (file, length) = fresh(&path, &sealer, &[])?;
         File::open(dir)?.sync_all()?;
         Ok(Self { path, sealer, file, length, place: 0, live: BTreeMap::new() })
