@@ -220,7 +220,10 @@ impl Leases {
         let count = left.len();
         if count > 0 {
             let desk = self.0.clone();
-            tokio::spawn(async move { desk.revoke_all(left, Instant::now()).await });
+            tokio::spawn(async move {
+                let _revoking = desk.revoking();
+                desk.revoke_all(left, Instant::now()).await;
+            });
         }
         Ok(count)
     }
@@ -229,6 +232,8 @@ impl Leases {
     pub async fn drain(&self) {
         let tasks: Vec<Arc<OfTask>> = self.0.tasks.iter().flat_map(|part| part.read().values().cloned().collect::<Vec<_>>()).collect();
         stream::iter(tasks).for_each_concurrent(None, |of| self.0.clone().end(of)).await;
+        // Also of tasks that ended just before.
+        self.0.quiet().await;
         self.0.journal.flush().await;
     }
 }

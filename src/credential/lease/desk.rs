@@ -10,6 +10,7 @@ use std::{
 use ahash::RandomState;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
 
 use super::{
     Journal, LeaseEvents,
@@ -33,6 +34,8 @@ pub(super) struct Desk {
     pub(super) held: Mutex<BTreeMap<u64, (Arc<Held>, bool)>>,
     /// Who issues each credential, as it was last loaded: with the secrets that are good now.
     pub(super) issuers: Mutex<HashMap<Arc<str>, Arc<dyn IssueCredential>>>,
+    /// How many are just being revoked together: a drain waits for them.
+    revoking: watch::Sender<usize>,
     pub(super) journal: Journal,
     pub(super) events: Arc<dyn LeaseEvents>,
     pub(super) next: AtomicU64,
@@ -53,7 +56,7 @@ pub(super) struct OfTask {
 impl Desk {
     pub(super) fn new(journal: Journal, events: Arc<dyn LeaseEvents>) -> Self {
         let (tasks, held) = (std::array::from_fn(|_| RwLock::default()), Mutex::default());
-        Self { tasks, held, issuers: Mutex::default(), journal, events, next: AtomicU64::new(1) }
+        Self { tasks, held, issuers: Mutex::default(), revoking: watch::Sender::new(0), journal, events, next: AtomicU64::new(1) }
     }
 
     pub(super) fn part(&self, task: u64) -> &RwLock<HashMap<u64, Arc<OfTask>, RandomState>> {
@@ -73,9 +76,22 @@ impl Desk {
         self.part(of.task.number).write().remove(&of.task.number);
     }
 
+    /// Has a drain wait, for as long as the answer is held.
+    pub(super) fn revoking(&self) -> Revoking<'_> {
+        self.revoking.send_modify(|n| *n += 1);
+        Revoking(&self.revoking)
+    }
+
+    /// Ready when nothing is just being revoked.
+    pub(super) async fn quiet(&self) {
+        let _ = self.revoking.subscribe().wait_for(|n| *n == 0).await;
+    }
+
     /// Gives the task nothing any more, and revokes what it has; waits for what is just being issued.
     pub(super) async fn end(self: Arc<Self>, of: Arc<OfTask>) {
         let since = Instant::now();
+        // Before the task is out of sight.
+        let _revoking = self.revoking();
         self.forget(&of);
         let held = {
             let mut held = of.held.lock();
@@ -112,6 +128,15 @@ impl Desk {
         let now = clock::utc();
         let over: Vec<Arc<Held>> = self.held.lock().values().filter(|(h, _)| h.is_over(now)).map(|(h, _)| h.clone()).collect();
         over.iter().for_each(|held| self.gone(held));
+    }
+}
+
+/// Something that is just being revoked.
+pub(super) struct Revoking<'a>(&'a watch::Sender<usize>);
+
+impl Drop for Revoking<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|n| *n -= 1);
     }
 }
 

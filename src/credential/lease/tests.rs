@@ -25,6 +25,7 @@ struct Counting {
     asked: Mutex<Vec<String>>,
     live: Mutex<BTreeSet<String>>,
     slow: Option<Duration>,
+    slow_to_revoke: Option<Duration>,
     lives: Option<Duration>,
     wider: bool,
     irrevocable: bool,
@@ -68,6 +69,9 @@ impl IssueCredential for Counting {
 
     fn revoke<'a>(&'a self, handle: &'a [u8]) -> Pending<'a, Revoked> {
         Box::pin(async {
+            if let Some(slow) = self.slow_to_revoke {
+                tokio::time::sleep(slow).await;
+            }
             if self.down.load(Ordering::SeqCst) {
                 self.refusals.fetch_add(1, Ordering::SeqCst);
                 return Err(Fault::Unavailable("it is down".to_owned()));
@@ -225,6 +229,19 @@ async fn what_arrives_after_the_end_goes_back_unused() {
     assert_eq!(calling.await.unwrap().unwrap_err().reason, Reason::TaskEnded);
     assert_eq!((issuer.asked.lock().len(), issuer.live.lock().len()), (1, 0), "it was issued, and taken back before the end was done");
     assert!(leases.list().is_empty());
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_what_a_task_that_just_ended_had() {
+    let (credential, issuer) = credential(Counting { slow_to_revoke: Some(Duration::from_millis(150)), ..Counting::default() });
+    let (leases, task) = (Leases::default(), task(1, PATIENT));
+    want(&leases, &credential, &task, "web").await.unwrap();
+    end(&task);
+    tokio::spawn(leases.revoke(&task).unwrap());
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(issuer.live.lock().len(), 1);
+    leases.drain().await;
+    assert!(issuer.live.lock().is_empty());
 }
 
 #[tokio::test]
